@@ -1,0 +1,126 @@
+"""From speech probabilities to the beginnings and ends of utterances, counted in samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from edged.recognizer import SAMPLE_RATE
+
+
+def _samples(seconds: float) -> int:
+    return round(seconds * SAMPLE_RATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpointing:
+    """When an utterance begins and when it is over. Times in samples."""
+
+    onset: float = 0.5
+    """Probability from which a window may begin an utterance"""
+    onset_windows: int = 2
+    """So many in a row do"""
+    offset: float = 0.35
+    """Probability below which a window of an utterance is silence"""
+    preroll: int = _samples(0.3)
+    """Audio before the onset that belongs to the utterance: soft beginnings"""
+    tail: int = 7 * 512
+    """Audio after the speech that belongs to it; when it is there, the final is computed"""
+    early: int = 9 * 512
+    """Silence that ends an utterance whose text reads as finished"""
+    late: int = 18 * 512
+    """Silence that ends any utterance"""
+    long: int = _samples(12.0)
+    """Length from which the early silence ends it, finished or not"""
+    limit: int = _samples(20.0)
+    """Length at which it is cut"""
+    cut_window: int = _samples(4.0)
+    """How far back from the limit the cut may lie"""
+
+
+class Turn(Enum):
+    """What a window changed."""
+
+    NOTHING = auto()
+    BEGAN = auto()
+    PAUSED = auto()
+    """The tail is complete: a final could be computed now"""
+    EARLY = auto()
+    """Over, if the text reads as finished"""
+    LATE = auto()
+    """Over"""
+    LIMIT = auto()
+    """Too long: to be cut"""
+
+
+class Endpointer:
+    """Follows one stream. Pure: the same probabilities give the same turns."""
+
+    def __init__(self, rules: Endpointing, window: int, position: int, floor: int) -> None:
+        self._rules = rules
+        self._window = window
+        self.position = position
+        """End of the last window judged"""
+        self.floor = floor
+        """The first sample that the next utterance may use"""
+        self.speaking = False
+        self.start = position
+        """First sample of the open utterance"""
+        self.speech_end = position
+        """After its last window of speech"""
+        self._onset_run = 0
+        self._passed = Turn.NOTHING
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing has begun, nor is about to."""
+        return not self.speaking and self._onset_run == 0
+
+    def feed(self, probability: float) -> Turn:
+        """Judge the next window."""
+        self.position += self._window
+        return self._follow(probability) if self.speaking else self._wait(probability)
+
+    def _wait(self, probability: float) -> Turn:
+        self._onset_run = self._onset_run + 1 if probability >= self._rules.onset else 0
+        if self._onset_run < self._rules.onset_windows:
+            return Turn.NOTHING
+        onset = self.position - self._onset_run * self._window
+        self.speaking = True
+        self.start = max(self.floor, onset - self._rules.preroll)
+        self.speech_end = self.position
+        self._passed = Turn.NOTHING
+        return Turn.BEGAN
+
+    def _follow(self, probability: float) -> Turn:
+        if self.position - self.start >= self._rules.limit:
+            return Turn.LIMIT
+        if probability >= self._rules.offset:
+            self.speech_end = self.position
+            self._passed = Turn.NOTHING
+            return Turn.NOTHING
+        return self._count_silence(self.position - self.speech_end)
+
+    def _count_silence(self, silence: int) -> Turn:
+        """The step that this much silence has just reached, each step once."""
+        if silence >= self._rules.late:
+            return Turn.LATE
+        if silence >= self._rules.early and self._passed is Turn.PAUSED:
+            self._passed = Turn.EARLY
+            is_long = self.speech_end - self.start >= self._rules.long
+            return Turn.LATE if is_long else Turn.EARLY
+        if silence >= self._rules.tail and self._passed is Turn.NOTHING:
+            self._passed = Turn.PAUSED
+            return Turn.PAUSED
+        return Turn.NOTHING
+
+    def end_of(self, latest: int) -> int:
+        """Where the open utterance's audio ends: after its tail, at `latest` at the latest."""
+        return min(latest, self.speech_end + self._rules.tail)
+
+    def restart(self, position: int, floor: int) -> None:
+        """Go on at `position` as if nothing had been heard; what is before `floor` is used up."""
+        self.position = position
+        self.floor = floor
+        self.speaking = False
+        self._onset_run = 0

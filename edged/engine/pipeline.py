@@ -1,0 +1,238 @@
+"""One stream's way from samples to text: detector, endpointer, recogniser.
+
+Sans-I/O: no clock, no thread, no socket. What ends an utterance depends on samples alone, so a
+replay from `resume` writes the same finals. Only the partials depend on when one asks for them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from edged.engine.endpointer import Endpointer, Endpointing, Turn
+from edged.engine.guard import Evidence, is_speech
+from edged.engine.stabilizer import Stabilizer
+from edged.messages import Began, Heard, Mark, Passed, Report, Said, SpokenWord, Working
+from edged.recognizer import SAMPLE_RATE, Decoding, Hypothesis, Recognizer, VoiceDetector
+
+View = Callable[[int, int], np.ndarray]
+"""Samples of the stream by position, in place"""
+
+IDLE_RESTART = 10 * SAMPLE_RATE
+"""Silence after which the detector begins anew, in samples: where a replay would begin"""
+SILENCE = 1e-4
+"""A window whose samples all lie below this (-80 dBFS) needs no detector"""
+
+
+class _Utterance:
+    """The open utterance."""
+
+    def __init__(self, decoding: Decoding) -> None:
+        self.decoding = decoding
+        self.stabilizer = Stabilizer()
+        self.heard = 0
+        """End of the audio that the last partial heard"""
+        self.guess: Hypothesis | None = None
+        """The final, if the speaker is done"""
+        self.probabilities: list[float] = []
+        """The detector's, window by window since the onset"""
+
+
+class Pipeline:
+    """Recognises one stream."""
+
+    def __init__(
+        self,
+        stream: int,
+        view: View,
+        detector: VoiceDetector,
+        recognizer: Recognizer,
+        position: int = 0,
+        floor: int = 0,
+        words: bool = False,
+        rules: Endpointing | None = None,
+    ) -> None:
+        self._stream = stream
+        self._view = view
+        self._detector = detector
+        self._recognizer = recognizer
+        self._words = words
+        self._rules = rules or Endpointing()
+        self._endpointer = Endpointer(self._rules, detector.window, position, floor)
+        self._detector_state: object | None = None
+        self._checkpoint = position
+        self._marks: deque[Mark] = deque()
+        self._utterance: _Utterance | None = None
+
+    @property
+    def position(self) -> int:
+        """Samples before this one have been judged."""
+        return self._endpointer.position
+
+    @property
+    def speaking(self) -> bool:
+        return self._utterance is not None
+
+    @property
+    def unheard(self) -> int:
+        """Samples of the open utterance that no partial has heard yet; 0 while nobody speaks."""
+        if self._utterance is None:
+            return 0
+        return self.position - max(self._utterance.heard, self._endpointer.start)
+
+    def mark(self, mark: Mark) -> None:
+        """Finish the open utterance at a place that may still lie ahead."""
+        self._marks.append(mark)
+
+    def advance(self, written: int) -> Iterator[Report]:
+        """Go on as far as there are samples; yields what happens as it happens."""
+        while True:
+            limit = min(written, self._marks[0].start) if self._marks else written
+            if self.position + self._detector.window <= limit:
+                yield from self._window()
+            elif self._marks and written >= self._marks[0].start:
+                yield from self._reach(self._marks.popleft())
+            else:
+                return
+
+    def partial(self) -> Iterator[Report]:
+        """Recognise the open utterance so far, if there is one."""
+        if self._utterance is None:
+            return
+        start, end = self._endpointer.start, self.position
+        yield Working(self._stream, start, end, final=False)
+        hypothesis = self._utterance.decoding.advance(self._view(start, end))
+        yield from self._hear(hypothesis, end)
+
+    def _hear(self, hypothesis: Hypothesis, end: int) -> Iterator[Report]:
+        assert self._utterance is not None
+        self._utterance.heard = end
+        text, stable = self._utterance.stabilizer.update(hypothesis)
+        if text:
+            yield Heard(self._stream, self._endpointer.start, end, text, stable)
+
+    def _window(self) -> Iterator[Report]:
+        probability = self._probability()
+        turn = self._endpointer.feed(probability)
+        if turn is Turn.BEGAN:
+            self._utterance = _Utterance(self._recognizer.start())
+            yield Began(self._stream, self._endpointer.start)
+        if self._utterance is not None:
+            self._utterance.probabilities.append(probability)
+            yield from self._turn(turn)
+        elif self._endpointer.quiet and self.position - self._checkpoint >= IDLE_RESTART:
+            yield self._restart(self.position, max(self._endpointer.floor, self._rest()))
+
+    def _rest(self) -> int:
+        """What a next utterance might still want of the silence behind."""
+        return self.position - self._rules.preroll
+
+    def _probability(self) -> float:
+        first = self.position
+        window = self._view(first - self._detector.context, first + self._detector.window)
+        if window.max() < SILENCE and window.min() > -SILENCE:
+            return 0.0
+        probability, self._detector_state = self._detector.probability(window, self._detector_state)
+        return probability
+
+    def _turn(self, turn: Turn) -> Iterator[Report]:
+        assert self._utterance is not None
+        if turn is Turn.NOTHING and self._endpointer.speech_end == self.position:
+            self._utterance.guess = None
+        elif turn is Turn.PAUSED:
+            yield from self._guess()
+        elif turn is Turn.EARLY:
+            if self._utterance.guess and self._utterance.guess.finished:
+                yield self._finish(self.position, self.position)
+        elif turn is Turn.LATE:
+            yield self._finish(self.position, self.position)
+        elif turn is Turn.LIMIT:
+            yield from self._cut()
+
+    def _guess(self, latest: int | None = None) -> Iterator[Report]:
+        """Compute the final as if the speaker were done; it doubles as a partial."""
+        assert self._utterance is not None
+        start = self._endpointer.start
+        end = self._endpointer.end_of(self.position if latest is None else latest)
+        yield Working(self._stream, start, end, final=True)
+        self._utterance.guess = self._utterance.decoding.finish(self._view(start, end), self._words)
+        yield from self._hear(self._utterance.guess, end)
+
+    def _reach(self, mark: Mark) -> Iterator[Report]:
+        if self._utterance is not None:
+            if self._utterance.guess is None:
+                yield from self._guess(mark.start)
+            yield self._finish(mark.start, mark.end)
+        yield self._restart(mark.end, mark.end)
+
+    def _cut(self) -> Iterator[Report]:
+        """End a long utterance at its quietest place; the next one begins there."""
+        assert self._utterance is not None
+        start = self._endpointer.start
+        cut = self._quietest(self.position - self._rules.cut_window, self.position)
+        yield Working(self._stream, start, cut, final=True)
+        self._utterance.guess = self._utterance.decoding.finish(self._view(start, cut), self._words)
+        yield self._finish(cut, cut, end=cut)
+
+    def _quietest(self, first: int, last: int) -> int:
+        """The middle of the window between two positions that is least like speech."""
+        window = self._detector.window
+        assert self._utterance is not None
+        count = (last - first) // window
+        probabilities = np.array(self._utterance.probabilities[-count:])
+        levels = np.array(
+            [
+                np.square(
+                    self._view(last - (count - i) * window, last - (count - i - 1) * window)
+                ).mean(dtype=np.float64)
+                for i in range(count)
+            ]
+        )
+        decibels = 10 * np.log10(levels + 1e-10)
+        score = decibels / 20 + 2 * probabilities[-count:]
+        smooth = np.convolve(np.pad(score, 1, mode="edge"), np.ones(3) / 3, mode="valid")
+        best = int(np.argmin(smooth[: count - 1]))
+        return last - (count - best) * window + window // 2
+
+    def _finish(self, decided: int, resume: int, end: int | None = None) -> Said:
+        """Close the open utterance with its guess, and begin anew at `resume`."""
+        utterance, self._utterance = self._utterance, None
+        assert utterance is not None
+        assert utterance.guess is not None
+        start = self._endpointer.start
+        end = self._endpointer.end_of(decided) if end is None else end
+        speech_end = min(self._endpointer.speech_end, end)
+        guess = utterance.guess if self._credible(utterance) else Hypothesis("")
+        self._restart(resume, min(end, resume))
+        return Said(
+            stream=self._stream,
+            start=start,
+            end=end,
+            speech_end=speech_end,
+            decided=decided,
+            text=guess.text,
+            confidence=guess.confidence,
+            resume=resume,
+            words=[
+                SpokenWord(w.text, start + w.start, start + w.end, w.confidence)
+                for w in guess.words
+            ],
+        )
+
+    def _credible(self, utterance: _Utterance) -> bool:
+        assert utterance.guess is not None
+        speech = [p for p in utterance.probabilities if p >= self._rules.onset]
+        evidence = Evidence(
+            speech_windows=len(speech) + self._rules.onset_windows - 1,
+            mean_probability=sum(speech) / max(len(speech), 1),
+            confidence=utterance.guess.confidence,
+        )
+        return is_speech(evidence)
+
+    def _restart(self, position: int, floor: int) -> Passed:
+        self._endpointer.restart(position, floor)
+        self._detector_state = None
+        self._checkpoint = position
+        return Passed(self._stream, position, floor)

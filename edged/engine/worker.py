@@ -1,0 +1,281 @@
+"""The engine worker: the only process that loads a runtime.
+
+    python -m edged.engine.worker --socket FD --rung JSON --model FOLDER [--options JSON]
+
+It holds one rung and recognises every stream that the daemon opens on it. It keeps nothing that
+matters: audio lies in the rings, and what it has said is with the daemon. When the socket ends,
+the daemon is gone, and so is the worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edged import channel
+from edged.errors import EdgedError, ModelError
+from edged.messages import (
+    Audio,
+    Close,
+    Command,
+    Loading,
+    Mark,
+    Open,
+    Ping,
+    Pong,
+    Ready,
+    Refused,
+    Report,
+    Rung,
+    decode_command,
+)
+from edged.recognizer import SAMPLE_RATE
+
+TURN = 2 * SAMPLE_RATE
+"""Samples of a backlog that one stream may work off before the others get their turn"""
+FIRST_PARTIAL = 0.10
+"""Seconds of new audio between partials until the first word is shown"""
+PARTIAL = 0.30
+"""Seconds of new audio between partials"""
+PARTIAL_SHARE = 0.4
+"""Largest share of the time that partials of one stream may take"""
+BEHIND = SAMPLE_RATE
+"""Lag in samples from which partials are left out"""
+
+
+class WorkerOptions(msgspec.Struct, frozen=True):
+    """What the daemon tells a worker beside its rung."""
+
+    detector: str = "silero"
+    extra: dict[str, Any] = {}
+    """`[providers.NAME]` of the configuration"""
+
+
+class _Stream:
+    """One stream on this worker."""
+
+    def __init__(self, command: Open, fd: int, engine: _Engine) -> None:
+        from edged.audio.ring import AudioRing
+        from edged.engine.pipeline import Pipeline
+
+        self.ring = AudioRing(fd)
+        self.written = command.position
+        self.wants_partials = command.partials
+        self.shown = False
+        self.cost = 0.0
+        """Seconds that the last partial took"""
+        self.pipeline = Pipeline(
+            command.stream,
+            self.ring.view,
+            engine.detector,
+            engine.recognizer,
+            command.position,
+            command.floor,
+            command.words,
+        )
+
+    @property
+    def behind(self) -> int:
+        return self.written - self.pipeline.position
+
+    def advance(self) -> Iterable[Report]:
+        return self.pipeline.advance(min(self.written, self.pipeline.position + TURN))
+
+    def overdue(self, speakers: int) -> float:
+        """How much later than wished the next partial is, in seconds; negative: not yet due."""
+        if not self.wants_partials or not self.pipeline.speaking or self.behind > BEHIND:
+            return -1.0
+        interval = PARTIAL if self.shown else FIRST_PARTIAL
+        wished = max(interval, self.cost / PARTIAL_SHARE) * speakers
+        return self.pipeline.unheard / SAMPLE_RATE - wished
+
+
+class _Engine:
+    """The loaded rung."""
+
+    def __init__(self, rung: Rung, folder: Path, options: WorkerOptions) -> None:
+        from edged.models.store import read_model
+        from edged.plugins import Plugins
+        from edged.provider import SessionOptions
+
+        started = time.monotonic()
+        plugins = Plugins.discover()
+        self._provider = plugins.provider(rung.provider)
+        device = _device(self._provider, rung.device)
+
+        def open_session(path: Path, threads: int) -> Any:
+            threads = min(threads, os.cpu_count() or 1)
+            return self._provider.open(path, device, SessionOptions(threads, options.extra))
+
+        model = read_model(folder)
+        verdict = _Verification(model, rung.precision)
+        self.detector = plugins.voice_detector(options.detector)(open_session)
+        recognizer = plugins.recognizer(model.family)
+        try:
+            self.recognizer = recognizer(model, rung.precision, open_session)
+        except EdgedError:
+            verdict.result()  # a broken file is the better explanation
+            raise
+        verdict.result()
+        self.load_seconds = time.monotonic() - started
+        self.check_seconds = self._check(model)
+        self.device = device.name
+        self.runtime = f"{rung.provider} {self._provider.version()}"
+
+    def _check(self, model: Any) -> float:
+        """Recognise the check clip; the second run tells the speed. Raises ModelError."""
+        from edged.models.check import CHECK_ERROR_RATE, read_clip, word_error_rate
+
+        clip = read_clip(model.path("check.wav"))
+        text = self.recognizer.transcribe(clip).text
+        if word_error_rate(model.check_text, text) > CHECK_ERROR_RATE:
+            raise ModelError(
+                f"{model.name} writes {text!r} for {model.check_text!r} here; it must not serve",
+                code="wrong_text",
+            )
+        started = time.monotonic()
+        self.recognizer.transcribe(clip)
+        return time.monotonic() - started
+
+
+def _device(provider: Any, name: str) -> Any:
+    devices = provider.probe()
+    for device in devices:
+        if device.name == name:
+            return device
+    known = ", ".join(device.name for device in devices) or "none"
+    raise EdgedError(
+        f"{provider.name} has no device {name} here; it has: {known}", code="device_missing"
+    )
+
+
+class _Verification:
+    """Checks the files' hashes while the runtime loads; hashing lets other threads run."""
+
+    def __init__(self, model: Any, precision: str) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        pool = ThreadPoolExecutor(1)
+        self._future = pool.submit(model.verify, precision)
+        pool.shutdown(wait=False)
+
+    def result(self) -> None:
+        self._future.result()
+
+
+class Worker:
+    """The loop: take what came, go on with every stream, then one partial."""
+
+    def __init__(self, connection: channel.Channel[Command], engine: _Engine) -> None:
+        self._channel = connection
+        self._engine = engine
+        self._streams: dict[int, _Stream] = {}
+
+    def run(self) -> None:
+        while True:
+            self._receive(0 if self._busy() else None)
+            for stream in list(self._streams.values()):
+                self._report(stream.advance())
+            self._partial()
+
+    def _busy(self) -> bool:
+        window = self._engine.detector.window
+        if any(s.behind >= window for s in self._streams.values()):
+            return True
+        return self._next_partial() is not None
+
+    def _receive(self, timeout: float | None) -> None:
+        """Wait for a command, then take all that are there."""
+        received = self._channel.receive(timeout)
+        while received is not None:
+            self._obey(*received)
+            received = self._channel.receive(0)
+
+    def _obey(self, command: Command, fds: list[int]) -> None:
+        match command:
+            case Open():
+                self._streams[command.stream] = _Stream(command, fds[0], self._engine)
+            case Audio():
+                if command.stream in self._streams:
+                    self._streams[command.stream].written = command.written
+            case Mark():
+                if command.stream in self._streams:
+                    self._streams[command.stream].pipeline.mark(command)
+            case Close():
+                if stream := self._streams.pop(command.stream, None):
+                    stream.ring.close()
+            case Ping():
+                self._channel.send(Pong(command.number))
+
+    def _report(self, reports: Iterable[Report]) -> None:
+        for report in reports:
+            self._channel.send(report)
+
+    def _next_partial(self) -> _Stream | None:
+        speakers = sum(s.pipeline.speaking for s in self._streams.values())
+        if not speakers:
+            return None
+        overdue = [(s.overdue(speakers), s) for s in self._streams.values()]
+        late, stream = max(overdue, key=lambda pair: pair[0])
+        return stream if late >= 0 else None
+
+    def _partial(self) -> None:
+        stream = self._next_partial()
+        if stream is None:
+            return
+        started = time.monotonic()
+        stream.shown = False
+        for report in stream.pipeline.partial():
+            stream.shown = stream.shown or report.__class__.__name__ == "Heard"
+            self._channel.send(report)
+        stream.cost = time.monotonic() - started
+
+
+def _take_stdout() -> None:
+    """Whatever a library prints goes to stderr, before any is imported."""
+    os.dup2(2, 1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="edged-worker")
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--rung", required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--options", default="{}")
+    options = parser.parse_args(arguments)
+    _take_stdout()
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = channel.attach(options.socket, decode_command)
+    try:
+        _serve(connection, options)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        sys.exit(0)
+
+
+def _serve(connection: channel.Channel[Command], options: argparse.Namespace) -> None:
+    rung = msgspec.json.decode(options.rung, type=Rung)
+    settings = msgspec.json.decode(options.options, type=WorkerOptions)
+    connection.send(Loading(f"loading {rung}"))
+    try:
+        engine = _Engine(rung, options.model, settings)
+    except EdgedError as error:
+        path = getattr(error, "path", None)
+        connection.send(Refused(error.code, error.message, str(path) if path else None))
+        sys.exit(3)
+    connection.send(Ready(engine.runtime, engine.device, engine.load_seconds, engine.check_seconds))
+    Worker(connection, engine).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,344 @@
+"""Every message that crosses a process or a socket, and its one JSON codec.
+
+Between processes positions count samples of a stream; in the events for clients times are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+
+class Message(Struct, tag_field="type", frozen=True, omit_defaults=False):
+    """A message is told from the others by its `type`."""
+
+
+# -- what the engine is -------------------------------------------------------------------------
+
+
+class Rung(Struct, frozen=True):
+    """One way to recognise: a model, by a provider, on a device, in a precision."""
+
+    model: str
+    provider: str
+    device: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.precision} on {self.provider} {self.device}"
+
+
+class EngineState(Struct, frozen=True):
+    """What was asked for, what runs, and why they differ."""
+
+    requested: Rung | None
+    effective: Rung | None
+    reason: str | None = None
+
+
+# -- daemon to worker ---------------------------------------------------------------------------
+
+
+class Open(Message, tag="open", frozen=True):
+    """Begin a stream. Its ring's descriptor comes with this message."""
+
+    stream: int
+    position: int
+    """Where to begin, in samples"""
+    floor: int
+    """The first sample that the next utterance may use"""
+    partials: bool = True
+    words: bool = False
+
+
+class Audio(Message, tag="audio", frozen=True):
+    """The ring of a stream is filled up to here."""
+
+    stream: int
+    written: int
+
+
+class Mark(Message, tag="mark", frozen=True):
+    """Finish the open utterance at `start` and go on at `end`: a flush, or a gap in the audio."""
+
+    stream: int
+    start: int
+    end: int
+
+
+class Close(Message, tag="close", frozen=True):
+    """Forget the stream at once."""
+
+    stream: int
+
+
+class Ping(Message, tag="ping", frozen=True):
+    """Answer when you get to it."""
+
+    number: int
+
+
+Command = Open | Audio | Mark | Close | Ping
+
+
+# -- worker to daemon ---------------------------------------------------------------------------
+
+
+class Loading(Message, tag="loading", frozen=True):
+    """The worker is alive and at this stage of its start."""
+
+    stage: str
+
+
+class Ready(Message, tag="ready", frozen=True):
+    """The rung is loaded and wrote the right words for the check clip."""
+
+    runtime: str
+    """The runtime's name and version"""
+    device: str
+    """Where the provider says it runs in fact"""
+    load_seconds: float
+    check_seconds: float
+    """How long the check clip took, warm"""
+
+
+class Refused(Message, tag="refused", frozen=True):
+    """The rung cannot be run; the worker ends."""
+
+    code: str
+    message: str
+    path: str | None = None
+
+
+class Began(Message, tag="began", frozen=True):
+    """Somebody speaks."""
+
+    stream: int
+    start: int
+
+
+class Heard(Message, tag="heard", frozen=True):
+    """The open utterance so far."""
+
+    stream: int
+    start: int
+    end: int
+    text: str
+    stable: int
+    """Characters of `text` that will not change"""
+
+
+class SpokenWord(Struct, frozen=True):
+    """A word with its place in the stream, in samples."""
+
+    text: str
+    start: int
+    end: int
+    confidence: float
+
+
+class Said(Message, tag="said", frozen=True):
+    """An utterance is over."""
+
+    stream: int
+    start: int
+    end: int
+    speech_end: int
+    """After the last sample that was speech"""
+    decided: int
+    """The sample at which the endpoint was clear"""
+    text: str
+    confidence: float
+    resume: int
+    """Where a new worker would go on"""
+    words: list[SpokenWord] = []
+
+
+class Passed(Message, tag="passed", frozen=True):
+    """Everything before `position` is done with: silence, or a mark that was reached."""
+
+    stream: int
+    position: int
+    floor: int
+
+
+class Working(Message, tag="working", frozen=True):
+    """The worker is about to recognise these samples, which may be its end."""
+
+    stream: int
+    start: int
+    end: int
+    final: bool
+
+
+class Pong(Message, tag="pong", frozen=True):
+    """The answer to a ping."""
+
+    number: int
+
+
+Report = Loading | Ready | Refused | Began | Heard | Said | Passed | Working | Pong
+
+
+# -- daemon and capture process -----------------------------------------------------------------
+
+
+class Mute(Message, tag="mute", frozen=True):
+    """Stop or resume writing to the ring."""
+
+    muted: bool
+
+
+class Captured(Message, tag="captured", frozen=True):
+    """The ring is filled up to `written`; its last sample was there at `clock`."""
+
+    written: int
+    clock: float
+    """CLOCK_MONOTONIC, seconds"""
+
+
+class Lost(Message, tag="lost", frozen=True):
+    """Audio from `start` to `end` was not captured; the ring holds nothing there."""
+
+    start: int
+    end: int
+    reason: str
+
+
+class Opened(Message, tag="opened", frozen=True):
+    """The source delivers."""
+
+    identity: str
+    label: str
+    rate: int
+    """Hertz, as the device delivers"""
+    channels: int
+
+
+class Waiting(Message, tag="waiting", frozen=True):
+    """There is no such source now; the capture process will end."""
+
+    code: str
+    message: str
+
+
+class Ended(Message, tag="ended", frozen=True):
+    """The source is at its end: a file was played, a program has left."""
+
+    written: int
+
+
+CaptureReport = Captured | Lost | Opened | Waiting | Ended
+CaptureCommand = Mute
+
+
+# -- events for clients -------------------------------------------------------------------------
+
+
+class Hello(Message, tag="hello", frozen=True):
+    """The first event of every connection."""
+
+    stream: str
+    model: str | None
+    engine: EngineState
+    rate: int
+    muted: bool
+    protocol: int = 1
+
+
+class SpeechStarted(Message, tag="speech_started", frozen=True):
+    """An utterance began."""
+
+    utterance: int
+    start: float
+
+
+class Partial(Message, tag="partial", frozen=True):
+    """The open utterance so far."""
+
+    utterance: int
+    text: str
+    stable: str
+    start: float
+    end: float
+    age: float
+
+
+class Latency(Struct, frozen=True):
+    """Where a final's time went, in seconds."""
+
+    endpoint: float
+    """Silence waited for"""
+    decode: float
+    """From then to sending"""
+    total: float
+    """From the last sample of speech to sending"""
+
+
+class EventWord(Struct, frozen=True):
+    """A word of a final, in seconds from the stream's start."""
+
+    word: str
+    start: float
+    end: float
+    confidence: float
+
+
+class Final(Message, tag="final", frozen=True, omit_defaults=True):
+    """The text of a whole utterance. Every utterance that began gets exactly one."""
+
+    utterance: int
+    text: str
+    start: float
+    end: float
+    confidence: float
+    engine: EngineState
+    latency: Latency
+    clock: float
+    """CLOCK_MONOTONIC of `start`"""
+    id: int | None = None
+    """Its number in the transcript store"""
+    words: list[EventWord] | None = None
+
+
+class Gap(Message, tag="gap", frozen=True):
+    """Audio that could not be captured, or was not wanted."""
+
+    start: float
+    end: float
+    reason: Literal["device_lost", "overrun", "muted", "client_late", "skipped"]
+
+
+class EngineChanged(Message, tag="engine", frozen=True):
+    """The rung changed."""
+
+    from_: Rung | None = msgspec.field(name="from")
+    to: Rung | None = None
+    reason: str = ""
+
+
+class Error(Message, tag="error", frozen=True):
+    """Something went wrong on this connection."""
+
+    code: str
+    message: str
+    fatal: bool = False
+
+
+class Closed(Message, tag="closed", frozen=True):
+    """The last event of a connection."""
+
+    reason: str
+
+
+Event = Hello | SpeechStarted | Partial | Final | Gap | EngineChanged | Error | Closed
+
+
+encode = msgspec.json.Encoder().encode
+decode_command = msgspec.json.Decoder(Command).decode
+decode_report = msgspec.json.Decoder(Report).decode
+decode_capture_report = msgspec.json.Decoder(CaptureReport).decode
+decode_capture_command = msgspec.json.Decoder(CaptureCommand).decode
+decode_event = msgspec.json.Decoder(Event).decode

@@ -1,0 +1,248 @@
+"""Moonshine on any execution provider: greedy decoding, with drafts for the partials.
+
+A draft is the last hypothesis of the same utterance. One decoder run over all of it tells how far
+the model itself would have chosen those very tokens; decoding goes on from there. That is exactly
+greedy decoding, for one run plus the new words (Leviathan et al., "Fast Inference from Transformers
+via Speculative Decoding", arXiv 2211.17192, with the draft for free).
+
+Finals use no draft: they are the plain token-by-token decode, so that they equal the offline decode
+of the same samples letter for letter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edged.hookspecs import hookimpl
+from edged.models import alignment
+from edged.models.store import Model
+from edged.models.tokenizer import END, START, Tokenizer
+from edged.provider import Session, Value
+from edged.recognizer import SAMPLE_RATE, Decoding, Hypothesis, OpenSession, Recognizer, Word
+
+FRAME = 384
+"""Samples an encoder frame stands for (24 ms)."""
+MINIMUM_SAMPLES = 1600
+"""Shorter audio is padded to this; the convolutions need 1,727 samples with the padding."""
+TOKENS_PER_SECOND = 6.5
+"""The model's own limit on what can be said; beyond it lies only repetition."""
+SPARE_TOKENS = 3
+PADDING = (4800, 4800)
+"""Zeros before and after the utterance, in samples. Without them the model drops or doubles words."""
+PEAK = 1.0
+"""Level that the utterance's largest sample is brought to."""
+LARGEST_GAIN = 30.0
+"""Quieter audio than this makes up for is left quiet: it is no speech."""
+SURE = math.log(0.6)
+"""Log-probability below which a token counts as hesitation."""
+FINISHED = math.log(0.5)
+"""Least log-probability of the end token for a text to read as finished."""
+SENTENCE_ENDS = (".", "?", "!")
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """Tokens chosen so far, without START, with END where it was reached."""
+
+    tokens: list[int]
+    log_probabilities: list[float]
+
+    @property
+    def said(self) -> list[int]:
+        return self.tokens[:-1] if self.ended else self.tokens
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.tokens) and self.tokens[-1] == END
+
+
+class Moonshine(Recognizer):
+    """One Moonshine model in one precision."""
+
+    family: ClassVar[str] = "moonshine"
+
+    def __init__(self, model: Model, precision: str, open_session: OpenSession) -> None:
+        threads = 2
+        self._tokenizer = Tokenizer(model.path("tokenizer.bin"))
+        self._encoder = open_session(model.path(f"{precision}/encoder.onnx"), threads)
+        # One thread: a token's products are too small to share, a second thread only burns CPU.
+        self._decoder = open_session(model.path(f"{precision}/decoder.onnx"), 1)
+        self._cross = [spec.name for spec in self._encoder.outputs]
+        self._present = [s.name for s in self._decoder.outputs if s.name.startswith("present")]
+        self._attention = [s.name for s in self._decoder.outputs if s.name.startswith("attention")]
+        self._past = [name.replace("present", "past") for name in self._present]
+        self._empty_past = _empty_past(self._decoder, self._past)
+        self._step_outputs = ["next_token", "log_probability", *self._present]
+
+    def start(self) -> Decoding:
+        return _MoonshineDecoding(self)
+
+    def encode(self, samples: np.ndarray) -> dict[str, Value]:
+        """Run the encoder over `samples` in place; the keys and values for cross-attention."""
+        inputs = {
+            "audio": samples[None],
+            "gain": np.array([gain_of(samples)], np.float32),
+            "padding": np.array(padding_of(samples), np.int64),
+        }
+        return dict(zip(self._cross, self._encoder.run(inputs, self._cross), strict=True))
+
+    def step(
+        self, tokens: Sequence[int], past: Mapping[str, Any], cross: Mapping[str, Value]
+    ) -> tuple[list[int], list[float], dict[str, Value]]:
+        """Feed tokens; return the choice after each, its log-probability, and the new past."""
+        ids = np.array([tokens], np.int64)
+        chosen, likely, *present = self._decoder.run(
+            {"input_ids": ids, **past, **cross}, self._step_outputs
+        )
+        past = dict(zip(self._past, present, strict=True))
+        return chosen.numpy()[0].tolist(), likely.numpy()[0].tolist(), past
+
+    def decode(self, cross: Mapping[str, Value], limit: int, draft: Sequence[int] = ()) -> _Decoded:
+        """Greedy decoding of at most `limit` tokens, verifying `draft` first."""
+        chosen, likely, past = self.step([START, *draft], self._empty_past, cross)
+        kept = _agreement(draft, chosen)
+        decoded = _Decoded(chosen[: kept + 1], likely[: kept + 1])
+        if kept < len(draft):
+            past = _shortened(past, kept + 1)
+        while not decoded.ended and len(decoded.tokens) < limit:
+            chosen, likely, past = self.step(decoded.tokens[-1:], past, cross)
+            decoded.tokens += chosen
+            decoded.log_probabilities += likely
+        return decoded
+
+    def hypothesis(self, decoded: _Decoded) -> Hypothesis:
+        text = self._tokenizer.text(decoded.said)
+        ends = text.endswith(SENTENCE_ENDS) and decoded.ended
+        return Hypothesis(
+            text=text,
+            confidence=_confidence(decoded.log_probabilities),
+            sure=self._sure_length(decoded),
+            finished=ends and decoded.log_probabilities[-1] >= FINISHED,
+        )
+
+    def _sure_length(self, decoded: _Decoded) -> int:
+        """Characters of the words before the first hesitation; a word counts whole or not."""
+        said = decoded.said
+        unsure = (i for i, p in enumerate(decoded.log_probabilities) if p < SURE)
+        sure = min(next(unsure, len(said)), len(said))
+        while 0 < sure < len(said) and not self._tokenizer.starts_word(said[sure]):
+            sure -= 1
+        return len(self._tokenizer.text(said[:sure]))
+
+    def words(
+        self, decoded: _Decoded, cross: Mapping[str, Value], samples: np.ndarray
+    ) -> tuple[Word, ...]:
+        """Times of the words, from the cross-attention of one run over the chosen tokens."""
+        said = decoded.said
+        if not said:
+            return ()
+        ids = np.array([[START, *said]], np.int64)
+        layers = self._decoder.run({"input_ids": ids, **self._empty_past, **cross}, self._attention)
+        frames = alignment.token_frames([layer.numpy()[0] for layer in layers])
+        front = padding_of(samples)[0]
+        ends = np.clip(frames * FRAME - front, 0, len(samples))
+        return self._group(decoded, ends)
+
+    def _group(self, decoded: _Decoded, boundaries: np.ndarray) -> tuple[Word, ...]:
+        """Tokens to words; token i lies between boundaries[i] and boundaries[i + 1] (samples)."""
+        said = decoded.said
+        firsts = [i for i, t in enumerate(said) if i == 0 or self._tokenizer.starts_word(t)]
+        spans = zip(firsts, [*firsts[1:], len(said)], strict=True)
+        return tuple(
+            Word(
+                text=self._tokenizer.text(said[first:last]),
+                start=int(boundaries[first]),
+                end=int(boundaries[last]),
+                confidence=_confidence(decoded.log_probabilities[first:last]),
+            )
+            for first, last in spans
+        )
+
+
+class _MoonshineDecoding(Decoding):
+    """One utterance: remembers the last hypothesis as the next one's draft."""
+
+    def __init__(self, model: Moonshine) -> None:
+        self._model = model
+        self._draft: list[int] = []
+
+    def advance(self, samples: np.ndarray) -> Hypothesis:
+        decoded = self._model.decode(
+            self._model.encode(samples), token_limit(len(samples)), self._draft
+        )
+        self._draft = decoded.said
+        return self._model.hypothesis(decoded)
+
+    def finish(self, samples: np.ndarray, words: bool = False) -> Hypothesis:
+        cross = self._model.encode(samples)
+        decoded = self._model.decode(cross, token_limit(len(samples)))
+        self._draft = decoded.said
+        hypothesis = self._model.hypothesis(decoded)
+        if not words:
+            return hypothesis
+        return Hypothesis(
+            hypothesis.text,
+            hypothesis.confidence,
+            hypothesis.sure,
+            hypothesis.finished,
+            self._model.words(decoded, cross, samples),
+        )
+
+
+def token_limit(samples: int) -> int:
+    """The most tokens that so much audio can hold."""
+    return math.ceil(samples / SAMPLE_RATE * TOKENS_PER_SECOND) + SPARE_TOKENS
+
+
+def gain_of(samples: np.ndarray) -> float:
+    """The factor that brings the largest sample to PEAK."""
+    if not len(samples):
+        return 1.0
+    largest = max(float(samples.max()), -float(samples.min()))
+    return min(PEAK / largest, LARGEST_GAIN) if largest > 0 else 1.0
+
+
+def padding_of(samples: np.ndarray) -> tuple[int, int]:
+    """Zeros to add before and after, in samples; more for audio that is too short to convolve."""
+    front, back = PADDING
+    return front, back + max(0, MINIMUM_SAMPLES - len(samples))
+
+
+def _empty_past(decoder: Session, names: Iterable[str]) -> dict[str, np.ndarray]:
+    shapes = {spec.name: spec.shape for spec in decoder.inputs}
+    past = {}
+    for name in names:
+        batch, heads, _, width = (size or 0 for size in shapes[name])
+        past[name] = np.zeros((batch, heads, 0, width), np.float32)
+    return past
+
+
+def _agreement(draft: Sequence[int], chosen: Sequence[int]) -> int:
+    """How many of the draft's tokens the model chose itself."""
+    for index, token in enumerate(draft):
+        if chosen[index] != token:
+            return index
+    return len(draft)
+
+
+def _shortened(past: Mapping[str, Value], length: int) -> dict[str, np.ndarray]:
+    """A past without the tokens that were not agreed on: the one copy, of partials only."""
+    return {
+        name: np.ascontiguousarray(value.numpy()[:, :, :length]) for name, value in past.items()
+    }
+
+
+def _confidence(log_probabilities: Sequence[float]) -> float:
+    if not log_probabilities:
+        return 0.0
+    return math.exp(min(0.0, sum(log_probabilities) / len(log_probabilities)))
+
+
+@hookimpl
+def edged_recognizers() -> Iterable[type[Recognizer]]:
+    return [Moonshine]

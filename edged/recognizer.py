@@ -1,0 +1,115 @@
+"""The recogniser's and the voice detector's contracts: samples in, text or probability out.
+
+Neither knows a device: both are given an opener that loads a graph wherever the rung says.
+There is no clock, no thread and no socket inside, so that the same samples always give the same
+result. Audio is float32, mono, 16 kHz, -1 to 1; positions and lengths count samples.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from edged.provider import Session
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edged.models.store import Model
+
+SAMPLE_RATE = 16000
+"""Hertz, everywhere behind the audio sources."""
+
+OpenSession = Callable[[Path, int], Session]
+"""Loads a graph on the rung's device with so many threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word of a hypothesis."""
+
+    text: str
+    start: int
+    """Samples from the utterance's first"""
+    end: int
+    """Samples from the utterance's first"""
+    confidence: float
+    """0 to 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What an utterance, or its beginning, seems to say."""
+
+    text: str
+    confidence: float = 0.0
+    """0 to 1: the geometric mean of the tokens' probabilities"""
+    sure: int = 0
+    """Characters of `text` up to which every word was chosen without hesitation; for display"""
+    finished: bool = False
+    """Whether the text reads as a finished sentence, so that the endpoint may come early"""
+    words: tuple[Word, ...] = ()
+
+
+class Decoding(ABC):
+    """The recognition of one utterance."""
+
+    @abstractmethod
+    def advance(self, samples: np.ndarray) -> Hypothesis:
+        """Recognise quickly the utterance so far, given whole: `samples` grows from call to call.
+
+        The array is a view of shared memory: read it in place, do not keep it. A recogniser that
+        works incrementally reads from where it stopped.
+        """
+
+    @abstractmethod
+    def finish(self, samples: np.ndarray, words: bool = False) -> Hypothesis:
+        """Recognise the whole utterance as `Recognizer.transcribe` would, letter for letter.
+
+        May be called again with more samples: the first time may have been a guess that the
+        speaker was done.
+        """
+
+
+class Recognizer(ABC):
+    """A loaded model. One serves every stream of its worker."""
+
+    family: ClassVar[str]
+    """The `family` of model.toml that it drives."""
+
+    @abstractmethod
+    def __init__(self, model: Model, precision: str, open_session: OpenSession) -> None:
+        """Load the model. Raises ModelError or ProviderError."""
+
+    @abstractmethod
+    def start(self) -> Decoding:
+        """Begin an utterance."""
+
+    def transcribe(self, samples: np.ndarray, words: bool = False) -> Hypothesis:
+        """The offline decode: one whole utterance."""
+        return self.start().finish(samples, words)
+
+
+class VoiceDetector(ABC):
+    """Tells speech from everything else, window by window."""
+
+    name: ClassVar[str]
+    window: ClassVar[int]
+    """Samples a call judges"""
+    context: ClassVar[int]
+    """Samples before the window that a call also wants to see"""
+
+    @abstractmethod
+    def __init__(self, open_session: OpenSession) -> None:
+        """Load the detector. Raises ProviderError."""
+
+    @abstractmethod
+    def probability(self, samples: np.ndarray, state: object | None) -> tuple[float, object]:
+        """Judge `context + window` samples; return the probability of speech and the next state.
+
+        State None is the state of a detector that has heard nothing. State is a value, so that
+        one detector serves many streams and a stream can start anew.
+        """
