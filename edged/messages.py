@@ -51,6 +51,8 @@ class Open(Message, tag="open", frozen=True):
     """The first sample that the next utterance may use"""
     partials: bool = True
     words: bool = False
+    live: bool = False
+    """Its audio comes at the pace of time, so that falling behind is a fault"""
 
 
 class Audio(Message, tag="audio", frozen=True):
@@ -177,6 +179,8 @@ class Pong(Message, tag="pong", frozen=True):
     """The answer to a ping."""
 
     number: int
+    lag: float
+    """How far the live stream that is furthest behind is behind, in seconds"""
 
 
 Report = Loading | Ready | Refused | Began | Heard | Said | Passed | Working | Pong
@@ -189,6 +193,12 @@ class Mute(Message, tag="mute", frozen=True):
     """Stop or resume writing to the ring."""
 
     muted: bool
+
+
+class Allow(Message, tag="allow", frozen=True):
+    """A source that is not bound to real time may write up to here."""
+
+    until: int
 
 
 class Captured(Message, tag="captured", frozen=True):
@@ -231,7 +241,7 @@ class Ended(Message, tag="ended", frozen=True):
 
 
 CaptureReport = Captured | Lost | Opened | Waiting | Ended
-CaptureCommand = Mute
+CaptureCommand = Mute | Allow
 
 
 # -- events for clients -------------------------------------------------------------------------

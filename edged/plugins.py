@@ -56,15 +56,22 @@ class Plugins:
 
     def provider(self, name: str) -> ExecutionProvider:
         """The execution provider called `name`. Raises EdgedError with what there is instead."""
-        return _named(self, "edged_execution_providers", "name", name, "execution provider")
+        found: ExecutionProvider = _named(
+            self, "edged_execution_providers", "name", name, "execution provider"
+        )
+        return found
 
     def recognizer(self, family: str) -> type[Recognizer]:
         """The recogniser for a model family."""
-        return _named(self, "edged_recognizers", "family", family, "recogniser")
+        found: type[Recognizer] = _named(self, "edged_recognizers", "family", family, "recogniser")
+        return found
 
     def voice_detector(self, name: str) -> type[VoiceDetector]:
         """The voice detector called `name`."""
-        return _named(self, "edged_voice_detectors", "name", name, "voice detector")
+        found: type[VoiceDetector] = _named(
+            self, "edged_voice_detectors", "name", name, "voice detector"
+        )
+        return found
 
     def providers(self) -> list[ExecutionProvider]:
         return self._supplied("edged_execution_providers")
@@ -94,7 +101,7 @@ def _load(manager: pluggy.PluginManager, entry: importlib.metadata.EntryPoint) -
         manager.check_pending()
         for hook in _HOOKS:
             plugin.supplies[hook] = _call(manager, module, hook)
-    except (Exception, SystemExit) as error:  # a plugin may do anything at import
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a stranger's code
         plugin.supplies = {}
         plugin.error = f"{type(error).__name__}: {error}"
         if manager.is_registered(sys.modules.get(entry.module)):

@@ -129,7 +129,8 @@ class PcmConverter:
         return self._mixer.finish()
 
     def _frames(self, data: bytes) -> np.ndarray:
-        return self._decode(data).reshape(-1, self._format.channels)
+        samples: np.ndarray = self._decode(data)
+        return samples.reshape(-1, self._format.channels)
 
 
 class Mixer:

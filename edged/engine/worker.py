@@ -70,6 +70,7 @@ class _Stream:
         self.ring = AudioRing(fd)
         self.written = command.position
         self.wants_partials = command.partials
+        self.live = command.live
         self.shown = False
         self.cost = 0.0
         """Seconds that the last partial took"""
@@ -214,7 +215,11 @@ class Worker:
                 if stream := self._streams.pop(command.stream, None):
                     stream.ring.close()
             case Ping():
-                self._channel.send(Pong(command.number))
+                self._channel.send(Pong(command.number, self._lag()))
+
+    def _lag(self) -> float:
+        live = (s.behind for s in self._streams.values() if s.live)
+        return max(live, default=0) / SAMPLE_RATE
 
     def _report(self, reports: Iterable[Report]) -> None:
         for report in reports:

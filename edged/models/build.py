@@ -41,7 +41,7 @@ def build_model(
     target: Path,
     transcribe: Transcribe,
     precisions: Sequence[str] = DEFAULT_PRECISIONS,
-    progress: Progress = lambda stage, share: None,
+    progress: Progress = lambda _stage, _share: None,
 ) -> Model:
     """Build one model into the folder `target` and return it.
 

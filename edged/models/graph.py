@@ -4,7 +4,8 @@ The encoder takes raw audio and emits the keys and values of every decoder layer
 so that they are computed once an update. The decoder is one cached graph: it starts at a past of
 length 0 and takes any number of tokens at once, which lets one run verify a whole draft.
 
-    encoder  audio [1, samples], gain [1], padding [2] -> cross_k_L [1, H, D, T], cross_v_L [1, H, T, D]
+    encoder  audio [1, samples], gain [1], padding [2]
+             -> cross_k_L [1, H, D, T], cross_v_L [1, H, T, D]
     decoder  input_ids [1, S], past_{k,v}_L [1, H, P, D], cross_{k,v}_L
              -> next_token [1, S], log_probability [1, S], present_{k,v}_L [1, H, P+S, D],
                 attention_L [1, H, S, T]

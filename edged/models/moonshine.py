@@ -33,7 +33,7 @@ TOKENS_PER_SECOND = 6.5
 """The model's own limit on what can be said; beyond it lies only repetition."""
 SPARE_TOKENS = 3
 PADDING = (4800, 4800)
-"""Zeros before and after the utterance, in samples. Without them the model drops or doubles words."""
+"""Zeros before and after the utterance, in samples; else words are dropped or doubled"""
 PEAK = 1.0
 """Level that the utterance's largest sample is brought to."""
 LARGEST_GAIN = 30.0
@@ -104,6 +104,7 @@ class Moonshine(Recognizer):
 
     def decode(self, cross: Mapping[str, Value], limit: int, draft: Sequence[int] = ()) -> _Decoded:
         """Greedy decoding of at most `limit` tokens, verifying `draft` first."""
+        past: Mapping[str, Any]
         chosen, likely, past = self.step([START, *draft], self._empty_past, cross)
         kept = _agreement(draft, chosen)
         decoded = _Decoded(chosen[: kept + 1], likely[: kept + 1])

@@ -21,14 +21,18 @@ import numpy as np
 BLOCK = 32
 """Weights that share a scale in `MatMulNBits`."""
 INT8_ACTIVATIONS = 4
-"""`accuracy_level` of MatMulNBits: int8 products. The default level has no fast kernel (100 ms a token)."""
+"""`accuracy_level` of MatMulNBits: int8 products. The default has no fast kernel (100 ms a token)"""
 
 
 def quantize_encoder(model: Any) -> Any:
     """Dynamic int8 with one scale a channel, for every product with a constant."""
+    import logging
+
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    # It advises an optimisation that these graphs do not need, through the root logger.
+    logging.getLogger().setLevel(logging.ERROR)
     with TemporaryDirectory() as folder:
         source, target = Path(folder, "source.onnx"), Path(folder, "target.onnx")
         onnx.save(model, source)
@@ -70,7 +74,7 @@ def quantize_decoder(model: Any) -> Any:
 
 
 def block_quantize(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Quantise weight [in, out] to bytes [out, blocks, BLOCK], scales and zero points [out, blocks]."""
+    """Weight [in, out] as bytes [out, blocks, BLOCK], scales and zero points [out, blocks]."""
     inputs, outputs = weight.shape
     blocks = -(-inputs // BLOCK)
     padded = np.zeros((outputs, blocks * BLOCK), np.float32)

@@ -1,0 +1,88 @@
+"""The HTTP application."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, Response
+from starlette.middleware.cors import CORSMiddleware
+
+from edged import __version__
+from edged.api import live, openai, problems, routes
+from edged.api.access import AccessControl
+from edged.api.schemas import Transcription, VerboseTranscription
+from edged.daemon import Daemon
+
+STATIC = Path(__file__).parent / "static"
+_PAGE_FILES = {
+    "captions.js": "text/javascript",
+    "captions.css": "text/css",
+}
+_SECURITY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; "
+        "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def create_app(daemon: Daemon) -> FastAPI:
+    """The application over a daemon."""
+    app = FastAPI(
+        title="edged",
+        version=__version__,
+        summary="Local streaming speech recognition",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.daemon = daemon
+    app.include_router(routes.router)
+    app.include_router(openai.router)
+    app.include_router(live.router)
+    _add_page(app)
+    problems.install(app)
+    if daemon.configuration.server.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=daemon.configuration.server.allowed_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+        )
+    app.add_middleware(AccessControl, daemon=daemon)
+    _describe_answers(app)
+    return app
+
+
+def _add_page(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(STATIC / "index.html", headers=_SECURITY)
+
+    for name, kind in _PAGE_FILES.items():
+
+        def file(path: Path = STATIC / name, kind: str = kind) -> Response:
+            return FileResponse(path, media_type=kind, headers=_SECURITY)
+
+        app.add_api_route(f"/{name}", file, include_in_schema=False)
+
+
+def _describe_answers(app: FastAPI) -> None:
+    """Add the schemas that only a response's `anyOf` names."""
+    generate = app.openapi
+
+    def complete() -> dict[str, Any]:
+        schema = generate()
+        components = schema["components"]["schemas"]
+        for model in (Transcription, VerboseTranscription):
+            described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            components.update(described.pop("$defs", {}))
+            components[model.__name__] = described
+        return schema
+
+    app.openapi = complete  # type: ignore[method-assign]

@@ -1,0 +1,279 @@
+"""The WebSockets: follow the microphone, or send audio and get its text."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from edged.audio.pcm import PcmConverter, PcmFormat
+from edged.daemon import FINISH_SECONDS, MICROPHONE, Daemon
+from edged.engine.stream import Stream
+from edged.errors import AudioError
+from edged.hub import Subscriber
+from edged.log import get_logger
+from edged.messages import Closed, Error, Event, Partial, encode
+from edged.recognizer import SAMPLE_RATE
+
+log = get_logger(__name__)
+
+DONE, GOING_AWAY, POLICY, TOO_MANY, TOO_SLOW = 1000, 1001, 1008, 1013, 4000
+CLOSE_SECONDS = 2.0
+"""Longest wait for a client that is let go to notice"""
+PIECE = SAMPLE_RATE
+"""Samples written to the ring at once"""
+
+router = APIRouter()
+_numbers = itertools.count(1)
+
+
+class _Flag:
+    """Query parameters `partials` and `words`: anything but 0, false and no is yes."""
+
+    @staticmethod
+    def read(websocket: WebSocket, name: str, default: bool) -> bool:
+        value = websocket.query_params.get(name)
+        return default if value is None else value.lower() not in {"0", "false", "no", ""}
+
+
+@router.websocket("/v1/transcripts")
+async def follow_microphone(websocket: WebSocket) -> None:
+    """Every event of the microphone, as it happens."""
+    daemon: Daemon = websocket.app.state.daemon
+    if not await _admit(websocket, daemon):
+        return
+    subscriber = daemon.hub.subscribe(words=_Flag.read(websocket, "words", False))
+    try:
+        await _send(websocket, daemon.hello(MICROPHONE))
+        partials = _Flag.read(websocket, "partials", True)
+        await _race(
+            _forward(websocket, subscriber, partials),
+            _until_gone(websocket),
+            _let_go(websocket, subscriber),
+        )
+    finally:
+        daemon.hub.unsubscribe(subscriber)
+        daemon.clients -= 1
+
+
+@router.websocket("/v1/stream")
+async def recognize_stream(websocket: WebSocket) -> None:
+    """Audio in, events out."""
+    daemon: Daemon = websocket.app.state.daemon
+    if not await _admit(websocket, daemon):
+        return
+    try:
+        if daemon.streams >= daemon.configuration.server.max_streams:
+            await _refuse(websocket, "too_many_clients", "Too many streams; try later", TOO_MANY)
+            return
+        daemon.streams += 1
+        try:
+            await _StreamSession(websocket, daemon).run()
+        finally:
+            daemon.streams -= 1
+    finally:
+        daemon.clients -= 1
+
+
+async def _admit(websocket: WebSocket, daemon: Daemon) -> bool:
+    """Accept a client and count it, or close it again."""
+    await websocket.accept()
+    if daemon.clients >= daemon.configuration.server.max_clients:
+        await _refuse(websocket, "too_many_clients", "Too many clients; try later", TOO_MANY)
+        return False
+    daemon.clients += 1
+    return True
+
+
+async def _refuse(websocket: WebSocket, code: str, message: str, close: int) -> None:
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+        await _send(websocket, Error(code, message, fatal=True))
+        await websocket.close(close, message[:120])
+
+
+async def _send(websocket: WebSocket, event: Event) -> None:
+    await websocket.send_text(encode(event).decode())
+
+
+async def _race(*awaitables: Awaitable[None]) -> None:
+    """Run until the first is over, then end the others."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception) and not _is_disconnect(result):
+            raise result
+
+
+def _is_disconnect(error: Exception) -> bool:
+    # Starlette raises RuntimeError for a send after the close that a client's end brought about.
+    return isinstance(error, (WebSocketDisconnect, RuntimeError))
+
+
+async def _until_gone(websocket: WebSocket) -> None:
+    """Read and ignore until the client is gone: only a read notices that."""
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+
+
+async def _forward(websocket: WebSocket, subscriber: Subscriber, partials: bool) -> None:
+    while True:
+        event, encoded = await subscriber.get()
+        if isinstance(event, Partial) and not partials:
+            continue
+        await websocket.send_text(encoded.decode())
+        if isinstance(event, Closed):
+            await websocket.close(GOING_AWAY if event.reason == "stopping" else DONE)
+            return
+
+
+async def _let_go(websocket: WebSocket, subscriber: Subscriber) -> None:
+    """Close a client that reads too slowly; its connection is cut if it does not even notice."""
+    await subscriber.overflow()
+    log.warning("a client is let go: it reads too slowly")
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(websocket.close(TOO_SLOW, "too slow a reader"), CLOSE_SECONDS)
+
+
+class _StreamSession:
+    """One client that sends audio."""
+
+    def __init__(self, websocket: WebSocket, daemon: Daemon) -> None:
+        self._websocket = websocket
+        self._daemon = daemon
+        self._name = f"stream-{next(_numbers)}"
+        self._subscriber = Subscriber(
+            daemon.configuration.server.client_queue,
+            _Flag.read(websocket, "words", False),
+        )
+        self._partials = _Flag.read(websocket, "partials", True)
+        self._bad_samples = 0
+
+    async def run(self) -> None:
+        try:
+            self._converter = PcmConverter(self._format())
+        except AudioError as error:
+            await _refuse(self._websocket, error.code, error.message, POLICY)
+            return
+        self._stream = self._daemon.open_stream(
+            self._publish, partials=self._partials, words=self._subscriber.words
+        )
+        await _send(self._websocket, self._daemon.hello(self._name))
+        try:
+            await _race(
+                _forward(self._websocket, self._subscriber, partials=True),
+                self._receive(),
+                _let_go(self._websocket, self._subscriber),
+                self._stop(),
+            )
+        finally:
+            await self._leave()
+
+    def _format(self) -> PcmFormat:
+        parameters = self._websocket.query_params
+        return PcmFormat(
+            rate=_integer(parameters.get("rate"), SAMPLE_RATE, "bad_rate"),
+            encoding=parameters.get("encoding", "s16le"),
+            channels=_integer(parameters.get("channels"), 1, "bad_channels"),
+        )
+
+    def _publish(self, event: Event) -> None:
+        event = self._daemon.remember(self._name, event)
+        self._subscriber.put(event, encode(event))
+
+    async def _receive(self) -> None:
+        """Take audio and orders until the client is gone."""
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            if message.get("bytes") is not None:
+                await self._hear(message["bytes"])
+            elif message.get("text") is not None:
+                await self._obey(message["text"])
+
+    async def _hear(self, data: bytes) -> None:
+        samples = self._converter.feed(data)
+        if self._converter.bad_samples > self._bad_samples:
+            if not self._bad_samples:
+                self._publish(
+                    Error("bad_samples", "Samples that are no numbers are taken as silence")
+                )
+            self._bad_samples = self._converter.bad_samples
+        await self._write(samples)
+
+    async def _write(self, samples: Any) -> None:
+        """Into the ring, as room is made: a client that is too fast is not read meanwhile."""
+        for first in range(0, len(samples), PIECE):
+            piece = samples[first : first + PIECE]
+            await self._stream.room(len(piece))
+            self._stream.write(piece)
+            self._daemon.supervisor.notify(self._stream)
+
+    async def _obey(self, text: str) -> None:
+        orders: dict[str, Callable[[], Awaitable[None]]] = {
+            "flush": self._flush,
+            "close": self._close,
+        }
+        try:
+            order = msgspec.json.decode(text)
+            obey = orders[order["type"]]
+        except (msgspec.DecodeError, UnicodeError, KeyError, TypeError):
+            known = ", ".join(f'{{"type":"{name}"}}' for name in orders)
+            self._publish(Error("bad_message", f"Send audio as binary frames, or {known}"))
+            return
+        await obey()
+
+    async def _flush(self) -> None:
+        self._daemon.supervisor.flush(self._stream)
+
+    async def _close(self) -> None:
+        """Finish, say goodbye; the close follows the event out."""
+        await self._finish()
+        self._publish(Closed("done"))
+
+    async def _finish(self) -> None:
+        await self._write(self._converter.finish())
+        await self._stream.reached(self._daemon.supervisor.flush(self._stream))
+
+    async def _stop(self) -> None:
+        """When the daemon stops: finals first."""
+        await self._daemon.stopping.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._finish(), FINISH_SECONDS)
+        self._publish(Closed("stopping"))
+        await asyncio.Event().wait()
+
+    async def _leave(self) -> None:
+        """The client is gone; what it had sent is still recognised and stored."""
+        stream = self._stream
+        if stream.speaking and self._websocket.client_state is not WebSocketState.CONNECTED:
+            position = self._daemon.supervisor.flush(stream)
+            await _wait_for(stream, position)
+        self._daemon.supervisor.close(stream)
+
+
+async def _wait_for(stream: Stream, position: int) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stream.reached(position), FINISH_SECONDS)
+
+
+def _integer(text: str | None, default: int, code: str) -> int:
+    if text is None:
+        return default
+    try:
+        return int(text)
+    except ValueError as error:
+        raise AudioError(f"{text!r} is no whole number", code=code) from error

@@ -1,0 +1,110 @@
+"""Errors over HTTP: RFC 9457 problems with a stable code; OpenAI's shape on OpenAI's paths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from edged.errors import EdgedError
+from edged.log import get_logger
+
+log = get_logger(__name__)
+
+OPENAI_PATHS = ("/v1/audio/",)
+_STATUS = {
+    "audio_too_long": 413,
+    "body_too_large": 413,
+    "too_many_clients": 503,
+    "engine_not_ready": 503,
+    "store": 503,
+    "no_store": 404,
+}
+
+
+class Problem(BaseModel):
+    """RFC 9457, with a code that programs can rely on."""
+
+    type: str = "about:blank"
+    title: str = Field(examples=["Bad Request"])
+    status: int = Field(examples=[400])
+    code: str = Field(examples=["bad_encoding"])
+    detail: str = Field(examples=["encoding 'mp3' is unknown; use one of s16le, f32le"])
+
+
+class OpenAIErrorBody(BaseModel):
+    """The inside of OpenAI's error."""
+
+    message: str
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None = None
+    code: str | None = Field(None, examples=["unknown_audio"])
+
+
+class OpenAIError(BaseModel):
+    """OpenAI's error shape."""
+
+    error: OpenAIErrorBody
+
+
+_TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+def problem(path: str, status: int, code: str, detail: str) -> JSONResponse:
+    """An error response in the shape that belongs to the path."""
+    if path.startswith(OPENAI_PATHS):
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        body: dict[str, Any] = {
+            "error": {"message": detail, "type": kind, "param": None, "code": code}
+        }
+        return JSONResponse(body, status)
+    content = Problem(
+        title=_TITLES.get(status, "Error"), status=status, code=code, detail=detail
+    ).model_dump()
+    return JSONResponse(content, status, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the app one of ours."""
+
+    async def edged_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, EdgedError)
+        status = _STATUS.get(error.code, 400)
+        return problem(request.url.path, status, error.code, error.message)
+
+    async def http_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        code = _TITLES.get(error.status_code, "error").lower().replace(" ", "_")
+        response = problem(request.url.path, error.status_code, code, str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        return problem(request.url.path, 422, "invalid_request", f"{place}: {fault['msg']}")
+
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        log.exception("%s failed", request.url.path, exc_info=error)
+        detail = "edged failed here; its log says why"
+        return problem(request.url.path, 500, "internal", detail)
+
+    app.add_exception_handler(EdgedError, edged_error)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, unexpected)

@@ -1,0 +1,249 @@
+"""The native REST API."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from edged import __version__
+from edged.api import schemas
+from edged.api.problems import Problem
+from edged.audio.devices import InputDevice
+from edged.daemon import MICROPHONE, Daemon
+from edged.engine.probe import probe_apart, run_apart
+from edged.errors import EdgedError, ModelError
+from edged.messages import Closed, Event, Final, Partial, encode
+from edged.models.sources import SOURCES
+from edged.transcripts import TranscriptStore
+
+DEVICES_SECONDS = 5.0
+HEARTBEAT_SECONDS = 15.0
+
+router = APIRouter(prefix="/v1", tags=["edged"])
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "content": {"application/problem+json": {}}}
+    for status in (401, 403, 422)
+}
+_STORE_ERRORS = _ERRORS | {404: {"model": Problem, "content": {"application/problem+json": {}}}}
+
+
+def _daemon(request: Request) -> Daemon:
+    daemon: Daemon = request.app.state.daemon
+    return daemon
+
+
+@router.get(
+    "/health",
+    responses=_ERRORS
+    | {
+        200: {
+            "model": schemas.Health,
+            "content": {"application/json": {"example": schemas.EXAMPLE_HEALTH}},
+        },
+        503: {"model": schemas.Health, "description": "Alive, but it cannot recognise yet"},
+    },
+)
+async def health(request: Request) -> JSONResponse:
+    """Whether edged is alive and whether it can recognise, apart from each other."""
+    daemon = _daemon(request)
+    report = {
+        "live": True,
+        "ready": daemon.supervisor.ready,
+        "reasons": daemon.reasons(),
+        "engine": msgspec.to_builtins(daemon.supervisor.state),
+        "microphone": _microphone(daemon),
+        "uptime": round(time.monotonic() - daemon.started, 3),
+        "version": __version__,
+    }
+    return JSONResponse(report, 200 if daemon.supervisor.ready else 503)
+
+
+def _microphone(daemon: Daemon) -> dict[str, Any]:
+    return dataclasses.asdict(daemon.microphone_state) | {"muted": daemon.muted}
+
+
+@router.post("/microphone", responses=_ERRORS)
+async def order_microphone(request: Request, order: schemas.MuteOrder) -> schemas.MicrophoneReport:
+    """Mute or unmute: while muted, no audio leaves the capture process."""
+    daemon = _daemon(request)
+    daemon.mute(order.muted)
+    return schemas.MicrophoneReport(**_microphone(daemon))
+
+
+@router.get("/devices", responses=_ERRORS)
+async def devices(request: Request) -> schemas.Devices:
+    """Audio inputs by stable identity."""
+    in_use = _daemon(request).microphone_state.identity
+    try:
+        found = await run_apart("edged.audio.devices", list[InputDevice], DEVICES_SECONDS)
+    except EdgedError as error:
+        return schemas.Devices(devices=[], error=error.message)
+    return schemas.Devices(devices=[_device(device, in_use) for device in found])
+
+
+def _device(device: InputDevice, in_use: str | None) -> schemas.Device:
+    return schemas.Device(
+        identity=device.identity,
+        label=device.label,
+        channels=device.channels,
+        rate=device.rate,
+        default=device.default,
+        in_use=device.identity == in_use,
+    )
+
+
+@router.get("/plugins", responses=_ERRORS)
+async def plugins(request: Request) -> schemas.Plugins:
+    """Installed plugins, usable or not and why, and the devices their providers find."""
+    state = request.app.state
+    if not hasattr(state, "providers"):
+        state.providers = await probe_apart()
+    return schemas.Plugins(
+        plugins=[
+            schemas.Plugin(
+                name=plugin.name,
+                distribution=plugin.distribution,
+                version=plugin.version,
+                usable=plugin.error is None,
+                reason=plugin.error,
+            )
+            for plugin in _daemon(request).plugins.all
+        ],
+        providers=[schemas.Provider(**msgspec.to_builtins(p)) for p in state.providers],
+    )
+
+
+@router.get("/models", responses=_ERRORS)
+async def models(request: Request) -> schemas.Models:
+    """Models that are built or could be, with the reason for each that is not usable.
+
+    OpenAI's clients find their list under `data`.
+    """
+    daemon = _daemon(request)
+    names = dict.fromkeys([*(source.name for source in SOURCES), *daemon.models.names()])
+    return schemas.Models(models=[_model(daemon, name) for name in names])
+
+
+def _model(daemon: Daemon, name: str) -> schemas.Model:
+    effective = daemon.supervisor.state.effective
+    try:
+        model = daemon.models.get(name)
+    except ModelError as error:
+        return schemas.Model(name=name, usable=False, reason=error.message, precisions=[])
+    return schemas.Model(
+        name=name,
+        usable=True,
+        reason=None,
+        precisions=model.precisions,
+        language=model.language,
+        licence=model.licence,
+        source=model.source,
+        in_use=effective is not None and effective.model == name,
+    )
+
+
+def _store(daemon: Daemon) -> TranscriptStore:
+    if daemon.transcripts is None:
+        raise EdgedError(
+            "Transcripts are not kept. Set transcripts.enabled = true", code="no_store"
+        )
+    return daemon.transcripts
+
+
+@router.get("/transcripts", responses=_STORE_ERRORS)
+async def transcripts(
+    request: Request,
+    since: Annotated[float | None, Query(description="Unix time")] = None,
+    until: Annotated[float | None, Query(description="Unix time")] = None,
+    q: Annotated[str | None, Query(max_length=1000, description="Words, all of them")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^\d{1,18}$", description="From the last page")
+    ] = None,
+) -> schemas.TranscriptPage:
+    """Stored finals, oldest first, in pages."""
+    store = _store(_daemon(request))
+    found = await asyncio.to_thread(
+        store.find, since=since, until=until, query=q, after=int(cursor or 0), limit=limit + 1
+    )
+    page = found[:limit]
+    return schemas.TranscriptPage(
+        transcripts=[schemas.Transcript(**msgspec.to_builtins(t)) for t in page],
+        cursor=str(page[-1].id) if len(found) > limit else None,
+    )
+
+
+@router.get(
+    "/transcripts/events",
+    response_class=StreamingResponse,
+    responses=_ERRORS
+    | {200: {"content": {"text/event-stream": {"example": "event: final\nid: 7\ndata: {}\n\n"}}}},
+)
+async def transcript_events(
+    request: Request,
+    partials: bool = True,
+    words: bool = False,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """The events of `WS /v1/transcripts` as server-sent events.
+
+    With `Last-Event-ID`, the finals stored since that number come first.
+    """
+    daemon = _daemon(request)
+    if daemon.clients >= daemon.configuration.server.max_clients:
+        raise EdgedError("Too many clients; try later", code="too_many_clients")
+    after = int(last_event_id) if last_event_id and last_event_id.isdigit() else None
+    stream = _events(daemon, after, partials, words)
+    return StreamingResponse(
+        stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
+
+
+async def _events(
+    daemon: Daemon, after: int | None, partials: bool, words: bool
+) -> AsyncIterator[bytes]:
+    subscriber = daemon.hub.subscribe(words=words)
+    daemon.clients += 1
+    try:
+        yield _sse(daemon.hello(MICROPHONE))
+        last = after or 0
+        if after is not None and daemon.transcripts:
+            for stored in await asyncio.to_thread(_missed, daemon.transcripts, after):
+                last = stored.id or last
+                yield _sse(stored)
+        while not subscriber.too_slow:
+            try:
+                event, encoded = await asyncio.wait_for(subscriber.get(), HEARTBEAT_SECONDS)
+            except TimeoutError:
+                yield b": still here\n\n"
+                continue
+            if isinstance(event, Final) and event.id is not None and event.id <= last:
+                continue
+            if partials or not isinstance(event, Partial):
+                yield _sse(event, encoded)
+            if isinstance(event, Closed):
+                return
+    finally:
+        daemon.hub.unsubscribe(subscriber)
+        daemon.clients -= 1
+
+
+def _missed(store: TranscriptStore, after: int) -> list[Final]:
+    """The microphone's finals since a number, those still on their way to the disk included."""
+    store.flush(1.0)
+    found = store.find(after=after, limit=1000)
+    return [t.event for t in found if t.stream == MICROPHONE]
+
+
+def _sse(event: Event, encoded: bytes | None = None) -> bytes:
+    number = f"id: {event.id}\n" if isinstance(event, Final) and event.id is not None else ""
+    name = type(event).__struct_config__.tag
+    return f"event: {name}\n{number}data: ".encode() + (encoded or encode(event)) + b"\n\n"

@@ -1,0 +1,247 @@
+"""What the REST API answers, as models, so that its reference is complete."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+RUNG: dict[str, Any] = {
+    "model": "moonshine-tiny-en",
+    "provider": "onnxruntime",
+    "device": "cpu",
+    "precision": "int8",
+}
+
+
+class Rung(BaseModel):
+    """A model, by a provider, on a device, in a precision."""
+
+    model_config = {"json_schema_extra": {"examples": [RUNG]}}
+
+    model: str
+    provider: str
+    device: str
+    precision: str
+
+
+class Engine(BaseModel):
+    """What was asked for, what runs, and why they differ."""
+
+    requested: Rung | None
+    effective: Rung | None = Field(description="null while no rung is ready")
+    reason: str | None
+
+
+class MicrophoneReport(BaseModel):
+    """What the microphone does."""
+
+    state: Literal["off", "waiting", "listening", "muted", "ended"]
+    muted: bool
+    source: str = Field(examples=["auto"])
+    identity: str | None = Field(None, examples=["usb:046d:0825:A1B2C3,0"])
+    label: str | None = Field(None, examples=["USB Audio: - (hw:1,0)"])
+    reason: str | None = None
+    code: str | None = Field(None, examples=["device_lost"])
+
+
+class Health(BaseModel):
+    """Whether edged is alive, and whether it can recognise."""
+
+    live: bool
+    ready: bool
+    reasons: list[str] = Field(examples=[["microphone: There is no microphone"]])
+    engine: Engine
+    microphone: MicrophoneReport
+    uptime: float = Field(description="seconds", examples=[12.5])
+    version: str
+
+
+class Word(BaseModel):
+    """A word of a final."""
+
+    word: str
+    start: float = Field(description="seconds from the stream's start")
+    end: float = Field(description="seconds from the stream's start")
+    confidence: float
+
+
+class Latency(BaseModel):
+    """Where a final's time went."""
+
+    endpoint: float = Field(description="seconds of silence waited for")
+    decode: float = Field(description="seconds from then to sending")
+    total: float = Field(description="seconds from the last sample of speech to sending")
+
+
+class Final(BaseModel):
+    """The final, as it went over the WebSocket."""
+
+    type: Literal["final"] = "final"
+    id: int | None = None
+    utterance: int
+    text: str
+    start: float = Field(description="seconds from the stream's start")
+    end: float
+    confidence: float
+    engine: Engine
+    latency: Latency
+    clock: float = Field(description="CLOCK_MONOTONIC of `start`, seconds")
+    words: list[Word] | None = None
+
+
+class Transcript(BaseModel):
+    """One stored final."""
+
+    id: int = Field(examples=[1])
+    time: float = Field(description="Unix time of the utterance's start", examples=[1795372800.0])
+    stream: str = Field(examples=["microphone"])
+    text: str = Field(examples=["It was the best of times."])
+    event: Final
+
+
+class TranscriptPage(BaseModel):
+    """Stored finals, oldest first."""
+
+    transcripts: list[Transcript]
+    cursor: str | None = Field(description="Give it as `cursor` to go on; null at the end")
+
+
+class Device(BaseModel):
+    """An audio input."""
+
+    identity: str = Field(examples=["usb:046d:0825:A1B2C3,0"])
+    label: str
+    channels: int
+    rate: int = Field(description="hertz")
+    default: bool
+    in_use: bool
+
+
+class Devices(BaseModel):
+    """The audio inputs there are."""
+
+    devices: list[Device]
+    error: str | None = Field(None, description="Why there are none, and what to do")
+
+
+class Provider(BaseModel):
+    """An execution provider."""
+
+    name: str
+    version: str | None
+    devices: list[str]
+    error: str | None
+
+
+class Plugin(BaseModel):
+    """An installed plugin."""
+
+    name: str
+    distribution: str
+    version: str
+    usable: bool
+    reason: str | None = Field(description="Why it is not usable")
+
+
+class Plugins(BaseModel):
+    """Installed plugins, and what their providers find here."""
+
+    plugins: list[Plugin]
+    providers: list[Provider]
+
+
+class Model(BaseModel):
+    """A model in the store."""
+
+    name: str
+    usable: bool
+    reason: str | None
+    precisions: list[str]
+    language: str | None = None
+    licence: str | None = None
+    source: str | None = None
+    in_use: bool = False
+
+
+class Models(BaseModel):
+    """The models of this machine."""
+
+    models: list[Model]
+
+
+class MuteOrder(BaseModel):
+    """Mute or unmute the microphone, where audio is captured."""
+
+    model_config = {"json_schema_extra": {"examples": [{"muted": True}]}}
+
+    muted: bool
+
+
+class Usage(BaseModel):
+    """OpenAI's usage, by duration."""
+
+    type: Literal["duration"] = "duration"
+    seconds: int
+
+
+class Transcription(BaseModel):
+    """OpenAI's answer to `response_format=json`."""
+
+    text: str
+    usage: Usage
+
+
+class Segment(BaseModel):
+    """One utterance in OpenAI's verbose answer."""
+
+    id: int
+    seek: int = 0
+    start: float
+    end: float
+    text: str
+    tokens: list[int] = []
+    temperature: float = 0.0
+    avg_logprob: float
+    compression_ratio: float = 1.0
+    no_speech_prob: float = 0.0
+
+
+class VerboseWord(BaseModel):
+    """One word in OpenAI's verbose answer."""
+
+    word: str
+    start: float
+    end: float
+
+
+class VerboseTranscription(BaseModel):
+    """OpenAI's answer to `response_format=verbose_json`."""
+
+    task: Literal["transcribe"] = "transcribe"
+    language: str = "english"
+    duration: float
+    text: str
+    segments: list[Segment] | None = None
+    words: list[VerboseWord] | None = None
+    usage: Usage
+
+
+class OpenAIModel(BaseModel):
+    """A model in OpenAI's list."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "edged"
+
+
+EXAMPLE_HEALTH: dict[str, Any] = {
+    "live": True,
+    "ready": True,
+    "reasons": [],
+    "engine": {"requested": RUNG, "effective": RUNG, "reason": None},
+    "microphone": {"state": "listening", "muted": False, "source": "auto"},
+    "uptime": 12.5,
+    "version": "0.1.0",
+}

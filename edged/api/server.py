@@ -1,0 +1,136 @@
+"""Sockets and the HTTP server on them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from edged import paths
+from edged.config import ServerSection
+from edged.errors import PortInUseError
+from edged.log import get_logger
+
+log = get_logger(__name__)
+
+SHUTDOWN_SECONDS = 3
+SOCKET_NAME = "edged.sock"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with the signals left to the daemon."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """Serves an application on TCP and on a Unix socket."""
+
+    def __init__(self, section: ServerSection) -> None:
+        """Bind. Raises PortInUseError."""
+        self._tcp = _listen_tcp(section.host, section.port)
+        self._unix_path = _unix_path(section)
+        self._unix = _listen_unix(self._unix_path) if self._unix_path else None
+        self._section = section
+        self.port: int = self._tcp.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        host = self._section.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    async def serve(self, app: ASGIApp) -> None:
+        """Serve until `stop`."""
+        configuration = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            ws="websockets-sansio",
+            ws_max_size=self._section.max_message_bytes,
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            backlog=128,
+        )
+        self._server = _Server(configuration)
+        sockets = [self._tcp] + ([self._unix] if self._unix else [])
+        log.info("listening on %s%s", self.url, f" and {self._unix_path}" if self._unix else "")
+        try:
+            await self._server.serve(sockets=sockets)
+        finally:
+            if self._unix_path:
+                self._unix_path.unlink(missing_ok=True)
+
+    async def started(self) -> None:
+        """Wait until connections are answered."""
+        while not (hasattr(self, "_server") and self._server.started):
+            await asyncio.sleep(0.005)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+
+
+def _listen_tcp(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise PortInUseError(
+            f"Cannot listen on {host} port {port} ({error.strerror}). "
+            "Another edged may be running; else choose another port with --port"
+        ) from error
+    sock.listen(128)
+    sock.setblocking(False)
+    return sock
+
+
+def _unix_path(section: ServerSection) -> Path | None:
+    if section.unix_socket == "auto":
+        return paths.runtime_directory() / SOCKET_NAME
+    return Path(section.unix_socket) if section.unix_socket else None
+
+
+def _listen_unix(path: Path) -> socket.socket | None:
+    """Listen on a path, for this user and group; None, with a log line, where that cannot be."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        if _is_stale(path):
+            path.unlink()
+        before = os.umask(0o117)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(before)
+        sock.listen(128)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        log.warning("there is no Unix socket at %s: %s", path, error.strerror)
+        return None
+    return sock
+
+
+def _is_stale(path: Path) -> bool:
+    """Whether a socket lies there that nobody listens on."""
+    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False

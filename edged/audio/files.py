@@ -1,0 +1,100 @@
+"""Sound files as float32 mono blocks at 16 kHz, read piece by piece, however long they are."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edged.audio.pcm import HIGHEST_RATE, LOWEST_RATE, Mixer, PcmConverter, PcmFormat
+from edged.errors import AudioError
+
+BLOCK_FRAMES = 65536
+
+
+def open_recording(path: str | Path) -> Iterator[np.ndarray]:
+    """Open a sound file and return its blocks.
+
+    soundfile reads WAV, FLAC, Ogg, Opus and MP3; ffmpeg, where it is installed, the rest.
+    Raises AudioError at once for a file that is missing, empty or no audio.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read: {error.strerror}", code="no_file") from error
+    if size == 0:
+        raise AudioError(f"{path} is empty", code="empty_audio")
+    return _soundfile_blocks(path) or _ffmpeg_blocks(path)
+
+
+def duration(path: str | Path) -> float | None:
+    """Length in seconds where the file's header tells."""
+    import soundfile
+
+    try:
+        return float(soundfile.info(str(path)).duration)
+    except (soundfile.LibsndfileError, OSError):
+        return None
+
+
+def _soundfile_blocks(path: Path) -> Iterator[np.ndarray] | None:
+    import soundfile
+
+    try:
+        file = soundfile.SoundFile(str(path))
+    except (soundfile.LibsndfileError, OSError):
+        return None
+    if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
+        raise AudioError(
+            f"{path} has {file.samplerate} samples a second; "
+            f"edged reads {LOWEST_RATE} to {HIGHEST_RATE}",
+            code="bad_rate",
+        )
+    return _mix(file)
+
+
+def _mix(file: Any) -> Iterator[np.ndarray]:
+    import soundfile
+
+    with file:
+        mixer = Mixer(file.samplerate, file.channels)
+        try:
+            while len(frames := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+                yield mixer.feed(frames)
+        except soundfile.LibsndfileError as error:
+            raise AudioError(f"{file.name} is damaged: {error}", code="damaged_audio") from error
+        yield mixer.finish()
+
+
+def _ffmpeg_blocks(path: Path) -> Iterator[np.ndarray]:
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise AudioError(
+            f"{path} is no audio that edged can read (WAV, FLAC, Ogg, Opus, MP3). "
+            "For other kinds run: sudo apt-get install ffmpeg",
+            code="unknown_audio",
+        )
+    command = [program, "-v", "error", "-nostdin", "-i", f"file:{path}", "-f", "f32le"]
+    command += ["-ac", "1", "-ar", "16000", "-"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    first = process.stdout.read(4 * BLOCK_FRAMES)
+    if not first:
+        process.communicate()
+        raise AudioError(f"{path} is no audio that ffmpeg can read", code="unknown_audio")
+    return _converted(process, first)
+
+
+def _converted(process: subprocess.Popen[bytes], first: bytes) -> Iterator[np.ndarray]:
+    converter = PcmConverter(PcmFormat(encoding="f32le"))
+    assert process.stdout is not None
+    with process:
+        data = first
+        while data:
+            yield converter.feed(data)
+            data = process.stdout.read(4 * BLOCK_FRAMES)

@@ -1,0 +1,206 @@
+"""The daemon's side of capture: keeps one capture process alive on the configured source."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edged import channel
+from edged.engine.stream import Stream
+from edged.log import get_logger
+from edged.messages import (
+    Allow,
+    Captured,
+    CaptureReport,
+    Ended,
+    Lost,
+    Mute,
+    Opened,
+    Waiting,
+    decode_capture_report,
+)
+
+log = get_logger(__name__)
+
+FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
+"""Seconds between tries to get a source back"""
+DEAF_SECONDS = 5.0
+"""Silence of the capture process itself, source open or not, after which it is replaced"""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What to listen to."""
+
+    source: str
+    channel: int | None
+    rate: int
+    encoding: str
+    channels: int
+
+
+@dataclass(slots=True)
+class MicrophoneState:
+    """What the microphone does, for people and programs."""
+
+    state: str
+    """off, waiting, listening, muted or ended"""
+    source: str
+    identity: str | None = None
+    label: str | None = None
+    reason: str | None = None
+    code: str | None = None
+
+
+class Microphone:
+    """Feeds one stream from a capture process."""
+
+    def __init__(
+        self,
+        options: SourceOptions,
+        stream: Stream,
+        *,
+        muted: bool,
+        on_audio: Callable[[], None],
+        on_gap: Callable[[int, int, str], None],
+        on_mute: Callable[[], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._options = options
+        self._stream = stream
+        self._on_audio = on_audio
+        self._on_gap = on_gap
+        self._on_mute = on_mute
+        self._on_end = on_end
+        self.muted = muted
+        self.state = MicrophoneState("waiting", options.source)
+        self._clock = 0.0
+        self._channel: channel.AsyncChannel[CaptureReport] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._over = asyncio.Event()
+        self._opened = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._end_process()
+
+    def mute(self, muted: bool) -> None:
+        """Let nothing into the ring, from now on, or let it in again."""
+        if muted == self.muted:
+            return
+        self.muted = muted
+        if self._channel:
+            self._channel.send(Mute(muted))
+        if self.state.state in {"listening", "muted"}:
+            self.state.state = "muted" if muted else "listening"
+        if muted:
+            self._on_mute()
+
+    def allow(self) -> None:
+        """Tell a source that is not bound to time how far it may write."""
+        if self._channel and self._options.source.startswith("fast:"):
+            self._channel.send(Allow(self._stream.written + max(0, self._stream.free)))
+
+    async def _keep(self) -> None:
+        wait = FIRST_WAIT
+        while True:
+            self._opened = False
+            await self._start_process()
+            await self._over.wait()
+            await self._end_process()
+            if self.state.state == "ended":
+                return
+            wait = FIRST_WAIT if self._opened else min(wait * 2, LONGEST_WAIT)
+            await asyncio.sleep(wait)
+
+    async def _start_process(self) -> None:
+        self._over.clear()
+        ours, theirs = channel.channel_pair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "edged.audio.capture",
+                *self._arguments(theirs.fileno()),
+                pass_fds=[theirs.fileno(), self._stream.ring.fd],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+            )
+        self._channel = channel.AsyncChannel(ours, decode_capture_report, self._take, self._gone)
+        self.allow()
+
+    def _arguments(self, fd: int) -> list[str]:
+        options = self._options
+        arguments = [
+            f"--socket={fd}",
+            f"--ring={self._stream.ring.fd}",
+            f"--source={options.source}",
+            f"--position={self._stream.written}",
+            f"--clock={self._clock}",
+            f"--rate={options.rate}",
+            f"--encoding={options.encoding}",
+            f"--channels={options.channels}",
+        ]
+        if self.muted:
+            arguments.append("--muted")
+        if options.channel is not None:
+            arguments.append(f"--channel={options.channel}")
+        return arguments
+
+    async def _end_process(self) -> None:
+        if self._channel:
+            self._channel.close()
+            self._channel = None
+        if self._process and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+    def _take(self, report: CaptureReport) -> None:
+        match report:
+            case Captured():
+                self._clock = report.clock
+                self._stream.wrote(report.written, report.clock)
+                self._on_audio()
+            case Lost():
+                self._on_gap(report.start, report.end, report.reason)
+            case Opened():
+                self._opened = True
+                state = "muted" if self.muted else "listening"
+                self.state = MicrophoneState(
+                    state, self._options.source, report.identity, report.label
+                )
+                log.info("listening to %s", report.label)
+            case Waiting():
+                self._wait(report.code, report.message)
+            case Ended():
+                self.state = MicrophoneState("ended", self._options.source)
+                self._on_end()
+                self._over.set()
+
+    def _wait(self, code: str, reason: str) -> None:
+        if reason != self.state.reason:
+            log.warning("waiting for a microphone: %s", reason)
+        self.state = MicrophoneState(
+            "waiting",
+            self._options.source,
+            self.state.identity,
+            self.state.label,
+            reason,
+            code,
+        )
+        self._over.set()
+
+    def _gone(self) -> None:
+        if not self._over.is_set():
+            self._wait("capture_died", "the capture process died")

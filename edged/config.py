@@ -1,0 +1,235 @@
+"""The configuration: one TOML file, environment over it, flags over that.
+
+Environment variables are `EDGED_SECTION_KEY`, e.g. `EDGED_SERVER_PORT=8080`. Unknown keys are
+errors that name file, line and key.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from edged import paths
+from edged.errors import ConfigurationError
+
+FILE = "edged.toml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineSection(_Section):
+    """What recognises."""
+
+    model: str = Field("auto", description="auto, or the name of a model (`edged models list`)")
+    precision: str = Field("int8", description="Precision of the model's build: int8 or fp32")
+    provider: str = Field("onnxruntime", description="Execution provider (`edged plugins`)")
+    device: str = Field("cpu", description="The provider's device")
+    detector: str = Field("silero", description="Voice detector")
+
+
+class MicrophoneSection(_Section):
+    """What is listened to."""
+
+    enabled: bool = Field(True, description="Whether to listen at all; clients can stream anyway")
+    source: str = Field(
+        "auto",
+        description="auto, a microphone's identity (`edged devices`), program:COMMAND, "
+        "file:PATH (at the pace of time) or fast:PATH",
+    )
+    channel: int | None = Field(None, ge=0, description="Take this channel, from 0; else mix all")
+    muted: bool = Field(False, description="Start muted")
+    rate: int = Field(16000, description="Hertz, of a program's PCM")
+    encoding: Literal["s16le", "f32le", "mulaw", "alaw"] = Field(
+        "s16le", description="Encoding of a program's PCM"
+    )
+    channels: int = Field(1, description="Channels of a program's PCM")
+
+
+class ServerSection(_Section):
+    """Who may connect, and how much they may ask for."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; off loopback needs a token")
+    port: int = Field(7333, ge=0, le=65535, description="TCP port; 0 takes any free one")
+    unix_socket: str = Field(
+        "auto", description="Path of the Unix socket; auto: runtime directory; empty: none"
+    )
+    token_file: Path | None = Field(None, description="File whose first line is the bearer token")
+    allowed_hosts: list[str] = Field(
+        [], description="Names that requests may call this machine by, beside loopback's"
+    )
+    allowed_origins: list[str] = Field(
+        [], description="Web origins whose pages may connect, beside our own"
+    )
+    max_clients: int = Field(64, ge=1, description="WebSocket and event-stream clients at once")
+    max_streams: int = Field(8, ge=1, description="Client audio streams at once")
+    max_message_bytes: int = Field(1 << 20, ge=1024, description="Largest WebSocket message")
+    max_body_bytes: int = Field(100 << 20, ge=1024, description="Largest request body")
+    max_audio_seconds: float = Field(4 * 3600, gt=0, description="Longest audio of one request")
+    client_queue: int = Field(256, ge=8, description="Events a client may be behind")
+
+
+class TranscriptsSection(_Section):
+    """What is remembered."""
+
+    enabled: bool = Field(True, description="Keep transcripts in the state directory")
+    path: Path | None = Field(None, description="The SQLite file, elsewhere")
+
+
+class LogSection(_Section):
+    """What is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level")
+
+
+class Configuration(BaseSettings):
+    """All of it."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix="EDGED_",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+    )
+
+    engine: EngineSection = EngineSection()
+    microphone: MicrophoneSection = MicrophoneSection()
+    server: ServerSection = ServerSection()
+    transcripts: TranscriptsSection = TranscriptsSection()
+    log: LogSection = LogSection()
+    providers: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Options for a provider, handed over as they stand"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings)
+
+
+def default_file() -> Path | None:
+    """The first configuration file there is: the user's or service's, then the machine's."""
+    for folder in (paths.configuration_directory(), Path("/etc/edged")):
+        if (folder / FILE).is_file():
+            return folder / FILE
+    return None
+
+
+def load(file: Path | None, flags: Mapping[str, Mapping[str, Any]] | None = None) -> Configuration:
+    """Read the configuration. Raises ConfigurationError naming where the fault is."""
+    text = _read(file) if file else ""
+    try:
+        written = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{file}: {error}") from error
+    return _Loader(file, text, written, flags or {}).load()
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+
+
+class _Loader:
+    """Lays the three sources over each other and knows which one a fault came from."""
+
+    def __init__(
+        self,
+        file: Path | None,
+        text: str,
+        written: Mapping[str, Any],
+        flags: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self._file = file
+        self._lines = text.splitlines()
+        self._written = written
+        self._flags = flags
+        self._environment = EnvSettingsSource(Configuration)()
+
+    def load(self) -> Configuration:
+        merged: dict[str, Any] = {}
+        for source in (self._written, self._environment, self._flags):
+            _lay_over(merged, source)
+        try:
+            # Everything is merged already: validate without pydantic's own look at the environment.
+            return Configuration.model_validate(merged)
+        except ValidationError as error:
+            raise ConfigurationError(self._explain(error)) from error
+
+    def _explain(self, error: ValidationError) -> str:
+        fault = error.errors()[0]
+        keys = [str(part) for part in fault["loc"]]
+        what = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
+        return f"{self._place(keys)}: {'.'.join(keys)}: {what}"
+
+    def _place(self, keys: list[str]) -> str:
+        if _has(self._flags, keys):
+            return "command line"
+        if _has(self._environment, keys):
+            return f"environment variable EDGED_{'_'.join(keys[:2]).upper()}"
+        return f"{self._file}, line {self._line(keys)}" if self._file else "configuration"
+
+    def _line(self, keys: list[str]) -> int:
+        """The line of a key, found by its table's heading."""
+        table, key = keys[:-1], keys[-1]
+        heading = re.compile(rf"\s*\[+\s*{re.escape('.'.join(table))}\s*\]+")
+        entry = re.compile(rf"\s*(\[+\s*)?\"?{re.escape(key)}\"?\s*[=\].]")
+        inside = not table
+        for number, line in enumerate(self._lines, 1):
+            if table and line.lstrip().startswith("["):
+                inside = bool(heading.match(line))
+            elif inside and entry.match(line):
+                return number
+        return next((n for n, line in enumerate(self._lines, 1) if key in line), 1)
+
+
+def _lay_over(merged: dict[str, Any], source: Mapping[str, Any]) -> None:
+    for key, value in source.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
+            _lay_over(merged[key], value)
+        else:
+            merged[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _has(source: Mapping[str, Any], keys: list[str]) -> bool:
+    value: Any = source
+    for key in keys:
+        if not isinstance(value, Mapping) or key not in value:
+            return False
+        value = value[key]
+    return True
+
+
+def read_token(section: ServerSection) -> str | None:
+    """The bearer token, if one is configured. Raises ConfigurationError."""
+    if section.token_file is None:
+        return None
+    lines = _read(section.token_file).split()
+    if not lines:
+        raise ConfigurationError(f"{section.token_file} holds no token")
+    if section.token_file.stat().st_mode & 0o004:
+        raise ConfigurationError(
+            f"{section.token_file} can be read by everybody. Run: chmod o= {section.token_file}"
+        )
+    return lines[0]

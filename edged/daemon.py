@@ -1,0 +1,326 @@
+"""The daemon: the one place where the parts are put together, started, stopped and reloaded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+
+from edged import paths
+from edged.audio.microphone import Microphone, MicrophoneState, SourceOptions
+from edged.config import Configuration, read_token
+from edged.engine import choose
+from edged.engine.stream import Listener, Stream
+from edged.engine.supervisor import Supervisor
+from edged.engine.worker import WorkerOptions
+from edged.errors import ModelError
+from edged.hub import Hub
+from edged.log import get_logger, set_up
+from edged.messages import (
+    Closed,
+    EngineChanged,
+    EngineState,
+    Event,
+    Final,
+    Hello,
+    Rung,
+)
+from edged.models.inventory import imported_sources, store
+from edged.models.sources import SOURCES, find_source, source_named
+from edged.models.store import ModelStore
+from edged.notify import notify
+from edged.plugins import Plugins
+from edged.recognizer import SAMPLE_RATE
+from edged.transcripts import TranscriptStore
+
+log = get_logger(__name__)
+
+FINISH_SECONDS = 10.0
+"""Longest wait, when stopping, for the finals of what was said"""
+MICROPHONE = "microphone"
+"""The name of the microphone's stream"""
+
+
+class Daemon:
+    """All parts of `edged run`."""
+
+    def __init__(
+        self, configuration: Configuration, read_again: Callable[[], Configuration]
+    ) -> None:
+        self.configuration = configuration
+        self.token = read_token(configuration.server)
+        self._read_again = read_again
+        self.plugins = Plugins.discover()
+        self.models = store()
+        self.hub = Hub(lambda: self.configuration.server.client_queue)
+        self.transcripts: TranscriptStore | None = None
+        self.supervisor = make_supervisor(configuration, self._engine_changed)
+        self.microphone: Microphone | None = None
+        self._stream: Stream | None = None
+        self._muted = configuration.microphone.muted
+        self.started = time.monotonic()
+        self.stopping = asyncio.Event()
+        self.clients = 0
+        """WebSocket and event-stream clients"""
+        self.streams = 0
+        """Client audio streams"""
+        self._ending: asyncio.Task[None] | None = None
+
+    # -- life -----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the engine and the microphone; neither is waited for. Raises EdgedError."""
+        section = self.configuration.transcripts
+        if section.enabled:
+            path = section.path or paths.state_directory() / "transcripts.sqlite"
+            self.transcripts = TranscriptStore(path)
+        self.supervisor.start()
+        if self.configuration.microphone.enabled:
+            self._start_microphone()
+
+    async def finish(self) -> None:
+        """Send the finals of what was said; clients are told that it is over."""
+        self.stopping.set()
+        notify("STOPPING=1")
+        if self.microphone:
+            await self._stop_microphone()
+        self.hub.publish(Closed("stopping"))
+        deadline = time.monotonic() + FINISH_SECONDS
+        while self.streams and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        """End every process."""
+        if self.microphone:
+            await self._stop_microphone()
+        await self.supervisor.stop()
+        if self.transcripts:
+            self.transcripts.close()
+
+    async def reload(self) -> list[str]:
+        """Read the configuration again; returns what needs a restart, a sentence each."""
+        old, new = self.configuration, self._read_again()
+        token = read_token(new.server)
+        self.configuration, self.token = new, token
+        set_up(new.log.level)
+        if new.engine != old.engine or new.providers != old.providers:
+            await self.supervisor.replace(ladder(new), worker_options(new))
+        if new.microphone != old.microphone:
+            await self._change_microphone()
+        fixed = [
+            name
+            for name in ("host", "port", "unix_socket", "max_message_bytes")
+            if getattr(new.server, name) != getattr(old.server, name)
+        ]
+        sentences = [f"server.{name} changes with the next start, not now" for name in fixed]
+        if new.transcripts != old.transcripts:
+            sentences.append("transcripts changes with the next start, not now")
+        return sentences
+
+    # -- engine -----------------------------------------------------------------------------------
+
+    def _engine_changed(self, before: EngineState, after: EngineState) -> None:
+        if after.effective:
+            notify("READY=1", f"STATUS={after.effective}")
+        elif after.reason:
+            notify(f"STATUS=no engine: {after.reason}")
+        if before.effective and before.effective != after.effective:
+            event = EngineChanged(before.effective, after.effective, after.reason or "")
+            self.hub.publish(event)
+
+    # -- microphone -----------------------------------------------------------------------------
+
+    def _start_microphone(self) -> None:
+        section = self.configuration.microphone
+        stream = self.supervisor.open(self._heard, words=True, live=True)
+        self._stream = stream
+        self.microphone = Microphone(
+            SourceOptions(
+                section.source, section.channel, section.rate, section.encoding, section.channels
+            ),
+            stream,
+            muted=self._muted,
+            on_audio=self._captured,
+            on_gap=lambda start, end, reason: self.supervisor.gap(stream, start, end, reason),
+            on_mute=lambda: self._muted_now(stream),
+            on_end=lambda: self._source_ended(stream),
+        )
+        self.microphone.start()
+
+    def _muted_now(self, stream: Stream) -> None:
+        self.supervisor.flush(stream)
+
+    def _captured(self) -> None:
+        assert self._stream is not None
+        self.supervisor.notify(self._stream)
+
+    def _heard(self, event: Event) -> None:
+        """An event of the microphone's stream."""
+        if self.microphone:
+            self.microphone.allow()
+        self.hub.publish(self.remember(MICROPHONE, event))
+
+    def remember(self, stream: str, event: Event) -> Event:
+        """Store a final that says something; returns it with its number."""
+        if not isinstance(event, Final) or not event.text or self.transcripts is None:
+            return event
+        started = time.time() - (time.monotonic() - event.clock)
+        return self.transcripts.add(stream, event, started)
+
+    def _source_ended(self, stream: Stream) -> None:
+        position = self.supervisor.flush(stream)
+
+        async def say_so() -> None:
+            await stream.reached(position)
+            self.hub.publish(Closed("source_ended"))
+
+        self._ending = asyncio.create_task(say_so())
+
+    async def _stop_microphone(self) -> None:
+        assert self.microphone is not None
+        assert self._stream is not None
+        await self.microphone.stop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._finish(self._stream), FINISH_SECONDS)
+        self.supervisor.close(self._stream)
+        self.microphone = self._stream = None
+
+    async def _finish(self, stream: Stream) -> None:
+        position = self.supervisor.flush(stream)
+        if stream.speaking or self.supervisor.ready:
+            await stream.reached(position)
+
+    async def _change_microphone(self) -> None:
+        if self.microphone:
+            await self._stop_microphone()
+        if self.configuration.microphone.enabled:
+            self._start_microphone()
+
+    def mute(self, muted: bool) -> None:
+        """Mute or unmute, where audio is captured."""
+        self._muted = muted
+        if self.microphone:
+            self.microphone.mute(muted)
+
+    @property
+    def muted(self) -> bool:
+        return self._muted
+
+    @property
+    def microphone_state(self) -> MicrophoneState:
+        if self.microphone is None:
+            return MicrophoneState("off", self.configuration.microphone.source)
+        return self.microphone.state
+
+    # -- for clients ----------------------------------------------------------------------------
+
+    def open_stream(self, listener: Listener, *, partials: bool, words: bool) -> Stream:
+        return self.supervisor.open(listener, partials=partials, words=words)
+
+    def hello(self, stream: str) -> Hello:
+        engine = self.supervisor.state
+        model = engine.effective.model if engine.effective else None
+        return Hello(stream, model, engine, SAMPLE_RATE, self._muted)
+
+    def reasons(self) -> list[str]:
+        """Why something is not as it should be."""
+        reasons = []
+        if not self.supervisor.ready:
+            reasons.append(f"engine: {self.supervisor.state.reason or 'loading'}")
+        state = self.microphone_state
+        if state.state == "waiting":
+            reasons.append(f"microphone: {state.reason or 'not open yet'}")
+        if self.transcripts and self.transcripts.problem:
+            reasons.append(f"transcripts: {self.transcripts.problem}")
+        return reasons
+
+
+def ladder(configuration: Configuration) -> list[Rung]:
+    """The rungs that the configuration asks for. Raises ModelError when there is none."""
+    models = store()
+    rungs = choose.ladder(configuration.engine, models.names())
+    if not rungs:
+        raise ModelError(
+            f"No model is built in {models.folder}. Run: edged models build",
+            path=models.folder,
+            code="model_missing",
+        )
+    return rungs
+
+
+def worker_options(configuration: Configuration) -> WorkerOptions:
+    return WorkerOptions(
+        configuration.engine.detector,
+        configuration.providers.get(configuration.engine.provider, {}),
+    )
+
+
+def make_supervisor(
+    configuration: Configuration,
+    on_change: Callable[[EngineState, EngineState], None] = lambda _before, _after: None,
+) -> Supervisor:
+    """An engine as configured. Raises ModelError."""
+    folder = store().folder
+    return Supervisor(
+        ladder(configuration),
+        lambda rung: folder / rung.model,
+        worker_options(configuration),
+        admit=choose.too_slow if configuration.engine.model == choose.AUTO else None,
+        mend=_mend,
+        on_change=on_change,
+    )
+
+
+async def _mend(rung: Rung) -> bool:
+    """Build a rung's broken model again, if what it is built from is there."""
+    try:
+        if not find_source(source_named(rung.model), imported_sources()):
+            return False
+        await build_apart(rung.model, rung.precision)
+    except ModelError as error:
+        log.error("%s", error.message)
+        return False
+    return True
+
+
+async def ensure_models(configuration: Configuration) -> None:
+    """Build the models that are asked for and can be built but are not. Raises ModelError."""
+    models = store()
+    wanted = configuration.engine.model
+    for source in SOURCES:
+        if wanted not in {choose.AUTO, source.name}:
+            continue
+        if _is_built(models, source.name, configuration.engine.precision):
+            continue
+        if find_source(source, imported_sources()):
+            await build_apart(source.name, configuration.engine.precision)
+
+
+def _is_built(models: ModelStore, name: str, precision: str) -> bool:
+    try:
+        return precision in models.get(name).precisions
+    except ModelError:
+        return False
+
+
+async def build_apart(name: str, precision: str) -> None:
+    """Build a model in a process of its own: the daemon imports no runtime."""
+    log.info("building %s, once", name)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "edged",
+        "models",
+        "build",
+        name,
+        "--precision",
+        precision,
+        "--quiet",
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await process.communicate()
+    if process.returncode:
+        lines = errors.decode("utf-8", "replace").strip().splitlines()
+        raise ModelError(lines[-1] if lines else f"{name} cannot be built")

@@ -1,0 +1,47 @@
+"""Which rungs to try, in which order, and whether one is fast enough to stay."""
+
+from __future__ import annotations
+
+import os
+
+from edged.config import EngineSection
+from edged.messages import Ready, Rung
+from edged.models.sources import SOURCES
+
+AUTO = "auto"
+CHECK_CLIP_SECONDS = 6.0
+ROOM_TO_SPARE = 0.05
+"""Seconds of work a second of audio up to which `auto` keeps the better model: a partial of a long
+utterance then takes about as long as the wait for the next one, with the rest of the time free"""
+MEMORY_TO_SPARE = 400 << 20
+"""Bytes that must be available for `auto` to begin with the better model"""
+
+
+def ladder(section: EngineSection, built: list[str]) -> list[Rung]:
+    """The rungs that the configuration asks for, best first.
+
+    `auto` is every default model that is built or can be, best first; a model by name is that
+    model alone.
+    """
+    names = [section.model]
+    if section.model == AUTO:
+        names = [source.name for source in SOURCES if source.name in built]
+        if len(names) > 1 and _available_memory() < MEMORY_TO_SPARE:
+            names = names[1:]
+    return [Rung(name, section.provider, section.device, section.precision) for name in names]
+
+
+def too_slow(ready: Ready) -> str | None:
+    """Why a rung has no room to spare on this machine, or None."""
+    share = ready.check_seconds / CHECK_CLIP_SECONDS
+    if share <= ROOM_TO_SPARE:
+        return None
+    return (
+        f"it needs {share:.3f} s for a second of audio here; "
+        f"auto wants {ROOM_TO_SPARE} s at the most"
+    )
+
+
+def _available_memory() -> int:
+    """Bytes that can be had without swapping."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

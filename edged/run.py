@@ -1,0 +1,104 @@
+"""`edged run`: the daemon with its server, signals and exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from edged.config import Configuration
+from edged.daemon import Daemon, ensure_models
+from edged.errors import EdgedError, ModelError
+from edged.log import get_logger
+from edged.notify import notify
+
+if TYPE_CHECKING:
+    from edged.api.server import HttpServer
+
+log = get_logger(__name__)
+
+
+async def run(read: Callable[[], Configuration]) -> None:
+    """Serve until a signal says stop. Raises EdgedError when it cannot start."""
+    configuration = read()
+    await ensure_models(configuration)
+    daemon = Daemon(configuration, read)
+    # The engine loads in its own process while the API is imported here.
+    await daemon.start()
+    try:
+        await _serve(daemon)
+    finally:
+        await daemon.stop()
+
+
+async def _serve(daemon: Daemon) -> None:
+    from edged.api.access import check_configuration
+    from edged.api.app import create_app
+    from edged.api.server import HttpServer
+
+    section = daemon.configuration.server
+    check_configuration(section, daemon.token)
+    server = HttpServer(section)
+    stop = asyncio.Event()
+    reloads = _Reloads(daemon)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reloads.request)
+    serving = asyncio.create_task(server.serve(create_app(daemon)))
+    watching = asyncio.create_task(_watch_engine(daemon))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({serving, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            watching.result()
+    finally:
+        watching.cancel()
+        stopping.cancel()
+        await _shut(daemon, server, serving)
+
+
+async def _shut(daemon: Daemon, server: HttpServer, serving: asyncio.Task[None]) -> None:
+    """Finals first, then the clients' sockets, then the server."""
+    await daemon.finish()
+    server.stop()
+    await serving
+
+
+async def _watch_engine(daemon: Daemon) -> None:
+    """Raise when no model can be loaded at all; any other trouble is served and reported."""
+    try:
+        await daemon.supervisor.wait_ready()
+    except EdgedError as error:
+        if error.code.startswith("model_"):
+            raise ModelError(error.message, code=error.code) from error
+        log.error("%s", error.message)
+    await asyncio.Event().wait()
+
+
+class _Reloads:
+    """SIGHUP: read the configuration again, one time after the other."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def request(self) -> None:
+        task = asyncio.create_task(self._reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload(self) -> None:
+        async with self._lock:
+            microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            notify("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
+            try:
+                for sentence in await self._daemon.reload():
+                    log.warning("%s", sentence)
+                log.info("configuration reloaded")
+            except EdgedError as error:
+                log.error("the old configuration stays: %s", error.message)
+            notify("READY=1")

@@ -1,0 +1,189 @@
+"""The transcript store: finals in SQLite, with full-text search.
+
+A thread of its own writes; a full disk or a slow card delays the store and nothing else. What
+cannot be written is kept in memory, within bounds, and tried again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+import msgspec
+
+from edged.errors import EdgedError
+from edged.log import get_logger
+from edged.messages import Final
+
+log = get_logger(__name__)
+
+RETRY_SECONDS = 2.0
+MOST_WAITING = 10_000
+"""Finals kept in memory while the disk takes none"""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS transcripts (
+    id INTEGER PRIMARY KEY,
+    time REAL NOT NULL,
+    stream TEXT NOT NULL,
+    text TEXT NOT NULL,
+    event BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS transcripts_time ON transcripts (time);
+CREATE VIRTUAL TABLE IF NOT EXISTS transcripts_text USING fts5 (
+    text, content='transcripts', content_rowid='id'
+);
+CREATE TRIGGER IF NOT EXISTS transcripts_added AFTER INSERT ON transcripts BEGIN
+    INSERT INTO transcripts_text (rowid, text) VALUES (new.id, new.text);
+END;
+CREATE TRIGGER IF NOT EXISTS transcripts_removed AFTER DELETE ON transcripts BEGIN
+    INSERT INTO transcripts_text (transcripts_text, rowid, text)
+    VALUES ('delete', old.id, old.text);
+END;
+PRAGMA user_version = 1;
+"""
+
+
+class Transcript(msgspec.Struct, frozen=True):
+    """One stored final."""
+
+    id: int
+    time: float
+    """Unix time of the utterance's start, seconds"""
+    stream: str
+    text: str
+    event: Final
+
+
+class TranscriptStore:
+    """Finals by number, newest last. Numbers grow and are never used twice."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the store. Raises EdgedError."""
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._reader = self._connect()
+            self._reader.executescript(_SCHEMA)
+            row = self._reader.execute("SELECT max(id) FROM transcripts").fetchone()
+        except (sqlite3.Error, OSError) as error:
+            raise EdgedError(
+                f"{path} cannot be used as transcript store ({error}). Move it away, or set "
+                "transcripts.path, or transcripts.enabled = false",
+                code="store",
+            ) from error
+        self._last = row[0] or 0
+        self._waiting: deque[Transcript] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self.problem: str | None = None
+        """Why nothing is being written, while that is so"""
+        self.dropped = 0
+        """Finals given up because the disk took none for too long"""
+        self._thread = threading.Thread(target=self._write, name="transcripts", daemon=True)
+        self._thread.start()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, check_same_thread=False, timeout=5)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    def add(self, stream: str, event: Final, started: float) -> Final:
+        """Number a final and queue it; returns it with its number."""
+        with self._changed:
+            self._last += 1
+            numbered = msgspec.structs.replace(event, id=self._last)
+            self._waiting.append(Transcript(self._last, started, stream, event.text, numbered))
+            if len(self._waiting) > MOST_WAITING:
+                self._waiting.popleft()
+                self.dropped += 1
+            self._changed.notify()
+        return numbered
+
+    def _write(self) -> None:
+        connection = self._connect()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    break
+                batch = list(self._waiting)
+            if self._write_batch(connection, batch):
+                with self._changed:
+                    while self._waiting and self._waiting[0].id <= batch[-1].id:
+                        self._waiting.popleft()
+            elif self._closing:
+                break
+            else:
+                time.sleep(RETRY_SECONDS)
+        connection.close()
+
+    def _write_batch(self, connection: sqlite3.Connection, batch: list[Transcript]) -> bool:
+        rows = [(t.id, t.time, t.stream, t.text, msgspec.json.encode(t.event)) for t in batch]
+        try:
+            with connection:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO transcripts (id, time, stream, text, event) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    rows,
+                )
+        except sqlite3.Error as error:
+            if self.problem != str(error):
+                log.error("transcripts cannot be written to %s: %s", self._path, error)
+            self.problem = str(error)
+            return False
+        if self.problem:
+            log.info("transcripts are written again")
+        self.problem = None
+        return True
+
+    def find(
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        query: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[Transcript]:
+        """Stored finals in the order of their numbers; `query` finds whole words, all of them."""
+        conditions, values = ["id > ?"], [after]
+        if since is not None:
+            conditions.append("time >= ?")
+            values.append(since)  # type: ignore[arg-type]
+        if until is not None:
+            conditions.append("time < ?")
+            values.append(until)  # type: ignore[arg-type]
+        if query:
+            conditions.append(
+                "id IN (SELECT rowid FROM transcripts_text WHERE transcripts_text MATCH ?)"
+            )
+            values.append(_phrases(query))  # type: ignore[arg-type]
+        statement = (
+            "SELECT id, time, stream, text, event FROM transcripts WHERE "  # noqa: S608
+            + " AND ".join(conditions)
+            + " ORDER BY id LIMIT ?"
+        )
+        rows = self._reader.execute(statement, (*values, limit)).fetchall()
+        return [Transcript(*row[:4], msgspec.json.decode(row[4], type=Final)) for row in rows]
+
+    def flush(self, timeout: float = 5.0) -> None:
+        """Wait until everything queued is written, or the time is over."""
+        deadline = time.monotonic() + timeout
+        while self._waiting and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def close(self) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(5)
+        self._reader.close()
+
+
+def _phrases(query: str) -> str:
+    """Words as FTS5 strings, so that no character of a user's has a meaning of its own."""
+    return " ".join('"' + word.replace('"', '""') + '"' for word in query.split())
