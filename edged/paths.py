@@ -7,6 +7,7 @@ Each can be moved by one variable (`EDGED_CACHE_DIR`, `EDGED_STATE_DIR`, `EDGED_
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import platformdirs
@@ -44,4 +45,7 @@ def configuration_directory() -> Path:
 
 def runtime_directory() -> Path:
     """The Unix socket."""
-    return _directory("RUNTIME", "RUNTIME_DIRECTORY", f"{platformdirs.user_runtime_dir()}/edged")
+    own = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    if not Path(own).is_dir():
+        own = f"{tempfile.gettempdir()}/edged-{os.getuid()}"
+    return _directory("RUNTIME", "RUNTIME_DIRECTORY", f"{own}/edged")

@@ -49,6 +49,8 @@ class Hypothesis:
     """0 to 1: the geometric mean of the tokens' probabilities"""
     sure: int = 0
     """Characters of `text` up to which every word was chosen without hesitation; for display"""
+    retried: bool = False
+    """Whether a first decode had failed, so that this text is less to be trusted"""
     finished: bool = False
     """Whether the text reads as a finished sentence, so that the endpoint may come early"""
     words: tuple[Word, ...] = ()

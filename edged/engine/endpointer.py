@@ -20,15 +20,15 @@ class Endpointing:
     """Probability from which a window may begin an utterance"""
     onset_windows: int = 2
     """So many in a row do"""
-    offset: float = 0.35
+    offset: float = 0.2
     """Probability below which a window of an utterance is silence"""
     preroll: int = _samples(0.3)
     """Audio before the onset that belongs to the utterance: soft beginnings"""
-    tail: int = 7 * 512
+    tail: int = 5 * 512
     """Audio after the speech that belongs to it; when it is there, the final is computed"""
     early: int = 9 * 512
     """Silence that ends an utterance whose text reads as finished"""
-    late: int = 18 * 512
+    late: int = 16 * 512
     """Silence that ends any utterance"""
     long: int = _samples(12.0)
     """Length from which the early silence ends it, finished or not"""
@@ -68,7 +68,10 @@ class Endpointer:
         """First sample of the open utterance"""
         self.speech_end = position
         """After its last window of speech"""
+        self.heard = 0.0
+        """Sum of the probabilities from its onset to its last window of speech"""
         self._onset_run = 0
+        self._unsettled = 0.0
         self._passed = Turn.NOTHING
 
     @property
@@ -82,22 +85,32 @@ class Endpointer:
         return self._follow(probability) if self.speaking else self._wait(probability)
 
     def _wait(self, probability: float) -> Turn:
-        self._onset_run = self._onset_run + 1 if probability >= self._rules.onset else 0
+        if probability < self._rules.onset:
+            self._onset_run, self._unsettled = 0, 0.0
+            return Turn.NOTHING
+        self._onset_run += 1
+        self._unsettled += probability
         if self._onset_run < self._rules.onset_windows:
             return Turn.NOTHING
         onset = self.position - self._onset_run * self._window
         self.speaking = True
         self.start = max(self.floor, onset - self._rules.preroll)
-        self.speech_end = self.position
-        self._passed = Turn.NOTHING
+        self._speak()
         return Turn.BEGAN
+
+    def _speak(self) -> None:
+        """The window just judged was speech."""
+        self.speech_end = self.position
+        self.heard += self._unsettled
+        self._unsettled = 0.0
+        self._passed = Turn.NOTHING
 
     def _follow(self, probability: float) -> Turn:
         if self.position - self.start >= self._rules.limit:
             return Turn.LIMIT
+        self._unsettled += probability
         if probability >= self._rules.offset:
-            self.speech_end = self.position
-            self._passed = Turn.NOTHING
+            self._speak()
             return Turn.NOTHING
         return self._count_silence(self.position - self.speech_end)
 
@@ -123,4 +136,5 @@ class Endpointer:
         self.position = position
         self.floor = floor
         self.speaking = False
+        self.heard = self._unsettled = 0.0
         self._onset_run = 0

@@ -1,36 +1,27 @@
 """Is this text speech, or did the model make it up?
 
-Moonshine, like every attention model, writes fluent words for a slammed door, and repeats itself
-when it has lost its place. What cannot be speech becomes an empty final.
+Moonshine, like every attention model, writes fluent words for a sneeze. What is too little like
+speech becomes an empty final. Measured over 330 utterances, clean and in noise down to 0 dB, and
+over 30 noise tracks: what the detector hears in a sneeze sums up to 20 at the most, with hesitant
+words; the shortest real command to 8, with words chosen readily.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+
+from edged.recognizer import Hypothesis
+
+MUCH = 20.0
+"""Sum of the detector's probabilities, one for 32 ms, from which an utterance is speech for sure"""
+LITTLE = 6.0
+"""Sum below which it is none"""
+READILY = math.exp(-0.6)
+"""Confidence that the words between the two must reach"""
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What speaks for an utterance's being speech."""
-
-    speech_windows: int
-    """Windows that the detector called speech"""
-    mean_probability: float
-    """The detector's mean over them"""
-    confidence: float
-    """The recogniser's"""
-
-
-def is_speech(evidence: Evidence) -> bool:
-    """Whether an utterance may keep its words."""
-    return evidence.confidence >= 0.3 and evidence.speech_windows >= 3
-
-
-def is_repetition(text: str) -> bool:
-    """Whether a phrase stands three times in a row at the text's end."""
-    words = text.lower().split()
-    for size in range(1, len(words) // 3 + 1):
-        last = words[-size:]
-        if words[-2 * size : -size] == last and words[-3 * size : -2 * size] == last and size > 1:
-            return True
-    return False
+def is_speech(hypothesis: Hypothesis, heard: float) -> bool:
+    """Whether an utterance may keep its words; `heard` is the sum of the probabilities."""
+    if heard >= MUCH:
+        return True
+    return heard >= LITTLE and hypothesis.confidence >= READILY and not hypothesis.retried

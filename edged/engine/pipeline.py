@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from edged.engine.endpointer import Endpointer, Endpointing, Turn
-from edged.engine.guard import Evidence, is_speech
+from edged.engine.guard import is_speech
 from edged.engine.stabilizer import Stabilizer
 from edged.messages import Began, Heard, Mark, Passed, Report, Said, SpokenWord, Working
 from edged.recognizer import SAMPLE_RATE, Decoding, Hypothesis, Recognizer, VoiceDetector
@@ -171,30 +171,19 @@ class Pipeline:
         """End a long utterance at its quietest place; the next one begins there."""
         assert self._utterance is not None
         start = self._endpointer.start
-        cut = self._quietest(self.position - self._rules.cut_window, self.position)
+        cut = self._quietest()
         yield Working(self._stream, start, cut, final=True)
         self._utterance.guess = self._utterance.decoding.finish(self._view(start, cut), self._words)
         yield self._finish(cut, cut, end=cut)
 
-    def _quietest(self, first: int, last: int) -> int:
-        """The middle of the window between two positions that is least like speech."""
-        window = self._detector.window
+    def _quietest(self) -> int:
+        """The middle of the window, within reach of the limit, that is least like speech."""
         assert self._utterance is not None
-        count = (last - first) // window
-        probabilities = np.array(self._utterance.probabilities[-count:])
-        levels = np.array(
-            [
-                np.square(
-                    self._view(last - (count - i) * window, last - (count - i - 1) * window)
-                ).mean(dtype=np.float64)
-                for i in range(count)
-            ]
-        )
-        decibels = 10 * np.log10(levels + 1e-10)
-        score = decibels / 20 + 2 * probabilities[-count:]
-        smooth = np.convolve(np.pad(score, 1, mode="edge"), np.ones(3) / 3, mode="valid")
-        best = int(np.argmin(smooth[: count - 1]))
-        return last - (count - best) * window + window // 2
+        count = self._rules.cut_window // self._detector.window
+        recent = np.array(self._utterance.probabilities[-count:])
+        smooth = np.convolve(np.pad(recent, 1, mode="edge"), np.ones(3) / 3, mode="valid")
+        behind = len(recent) - int(np.argmin(smooth))
+        return self.position - behind * self._detector.window + self._detector.window // 2
 
     def _finish(self, decided: int, resume: int, end: int | None = None) -> Said:
         """Close the open utterance with its guess, and begin anew at `resume`."""
@@ -204,7 +193,8 @@ class Pipeline:
         start = self._endpointer.start
         end = self._endpointer.end_of(decided) if end is None else end
         speech_end = min(self._endpointer.speech_end, end)
-        guess = utterance.guess if self._credible(utterance) else Hypothesis("")
+        spoken = is_speech(utterance.guess, self._endpointer.heard)
+        guess = utterance.guess if spoken else Hypothesis("")
         self._restart(resume, min(end, resume))
         return Said(
             stream=self._stream,
@@ -220,16 +210,6 @@ class Pipeline:
                 for w in guess.words
             ],
         )
-
-    def _credible(self, utterance: _Utterance) -> bool:
-        assert utterance.guess is not None
-        speech = [p for p in utterance.probabilities if p >= self._rules.onset]
-        evidence = Evidence(
-            speech_windows=len(speech) + self._rules.onset_windows - 1,
-            mean_probability=sum(speech) / max(len(speech), 1),
-            confidence=utterance.guess.confidence,
-        )
-        return is_speech(evidence)
 
     def _restart(self, position: int, floor: int) -> Passed:
         self._endpointer.restart(position, floor)

@@ -27,7 +27,8 @@ class Stabilizer:
         self._previous = words
         self._settle(words, agreed)
         sure = len(hypothesis.text[: hypothesis.sure].split())
-        shown = self._stable + words[len(self._stable) : max(agreed, sure)]
+        # The last word may be the beginning of a longer one, however sure the model is of it.
+        shown = self._stable + words[len(self._stable) : max(agreed, min(sure, len(words) - 1))]
         stable = len(" ".join(self._stable))
         return _without_ending(" ".join(shown), stable), stable
 

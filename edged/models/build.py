@@ -30,8 +30,8 @@ CHECK_SECONDS = 6.0
 DEFAULT_PRECISIONS = ("int8",)
 PRECISIONS = ("fp32", "int8")
 
-Transcribe = Callable[[Path, str, np.ndarray], str]
-"""What a model folder writes in one precision for float32 samples at 16 kHz."""
+Transcribe = Callable[[Model, str, np.ndarray], str]
+"""What a model writes in one precision for float32 samples at 16 kHz."""
 Progress = Callable[[str, float], None]
 """Told the stage and the share done, 0 to 1."""
 
@@ -93,7 +93,8 @@ def _build(
         shutil.copyfile(files.tokenizer, work / "tokenizer.bin")
         clip = _write_check_clip(files.clip, work / "check.wav")
         progress("checking", 0.8)
-        text = _check(files, work, clip, transcribe, precisions)
+        _write_manifest(files, work, check_text="")
+        text = _check(read_model(work), clip, transcribe, precisions)
         if "fp32" not in precisions:
             shutil.rmtree(work / "fp32")
         _write_manifest(files, work, text)
@@ -140,22 +141,18 @@ def _write_check_clip(recording: Path, target: Path) -> np.ndarray:
 
 
 def _check(
-    files: SourceFiles,
-    work: Path,
-    clip: np.ndarray,
-    transcribe: Transcribe,
-    precisions: Sequence[str],
+    model: Model, clip: np.ndarray, transcribe: Transcribe, precisions: Sequence[str]
 ) -> str:
     """Compare every precision with float32 on the check clip; return float32's text."""
-    reference = transcribe(work, "fp32", clip)
+    reference = transcribe(model, "fp32", clip)
     for precision in precisions:
-        text = transcribe(work, precision, clip)
+        text = transcribe(model, precision, clip)
         rate = word_error_rate(reference, text)
         if not reference or rate > CHECK_ERROR_RATE:
             raise ModelError(
-                f"{files.source.name} in {precision} writes {text!r} where float32 writes "
+                f"{model.name} in {precision} writes {text!r} where float32 writes "
                 f"{reference!r}; it is not kept",
-                path=work / precision,
+                path=model.path(precision),
                 code="model_wrong",
             )
     return reference
@@ -171,6 +168,7 @@ def _write_manifest(files: SourceFiles, folder: Path, check_text: str) -> None:
         "licence": source.licence,
         "sample_rate": SAMPLE_RATE,
         "source": f"{source.distribution} {source.version}",
+        "decoding": {"padding": source.padding, "finished": source.finished},
         "check": {"audio": "check.wav", "text": check_text},
         "files": {
             str(path.relative_to(folder)): _fingerprint(path)

@@ -110,7 +110,7 @@ def _kept_precisions(source: Source) -> list[str]:
 
 
 def _transcriber() -> Any:
-    """Recognises with a model folder that is not in the store yet, on the CPU."""
+    """Recognises with a model that is not in the store yet, on the CPU."""
     from edged.plugins import Plugins
     from edged.provider import SessionOptions
 
@@ -121,8 +121,7 @@ def _transcriber() -> Any:
     def open_session(path: Path, threads: int) -> Any:
         return provider.open(path, device, SessionOptions(threads))
 
-    def transcribe(folder: Path, precision: str, samples: Any) -> str:
-        model = Model(folder, folder.name, "moonshine", "en", "MIT", 16000, "", "", {})
+    def transcribe(model: Model, precision: str, samples: Any) -> str:
         recognizer = plugins.recognizer(model.family)(model, precision, open_session)
         return recognizer.transcribe(samples).text
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,18 +31,18 @@ MINIMUM_SAMPLES = 1600
 """Shorter audio is padded to this; the convolutions need 1,727 samples with the padding."""
 TOKENS_PER_SECOND = 6.5
 """The model's own limit on what can be said; beyond it lies only repetition."""
-SPARE_TOKENS = 3
-PADDING = (4800, 4800)
-"""Zeros before and after the utterance, in samples; else words are dropped or doubled"""
-PEAK = 1.0
-"""Level that the utterance's largest sample is brought to."""
+SPARE_TOKENS = 2
+PEAK = 0.95
+"""Level that the utterance's largest sample is brought to"""
 LARGEST_GAIN = 30.0
-"""Quieter audio than this makes up for is left quiet: it is no speech."""
+"""Quieter audio than this makes up for is left quiet: it is no speech"""
 SURE = math.log(0.6)
-"""Log-probability below which a token counts as hesitation."""
-FINISHED = math.log(0.5)
-"""Least log-probability of the end token for a text to read as finished."""
+"""Log-probability below which a token counts as hesitation"""
+FLUENT = -0.15
+"""Least mean log-probability for a text to read as finished"""
 SENTENCE_ENDS = (".", "?", "!")
+SECOND_TRIES = (0, 4800)
+"""Padding to try, in samples, when the model wrote nothing or lost its place"""
 
 
 @dataclass(slots=True)
@@ -69,6 +69,8 @@ class Moonshine(Recognizer):
     def __init__(self, model: Model, precision: str, open_session: OpenSession) -> None:
         threads = 2
         self._tokenizer = Tokenizer(model.path("tokenizer.bin"))
+        self._padding = round(model.decoding["padding"] * SAMPLE_RATE)
+        self._finished = float(model.decoding["finished"])
         self._encoder = open_session(model.path(f"{precision}/encoder.onnx"), threads)
         # One thread: a token's products are too small to share, a second thread only burns CPU.
         self._decoder = open_session(model.path(f"{precision}/decoder.onnx"), 1)
@@ -82,12 +84,18 @@ class Moonshine(Recognizer):
     def start(self) -> Decoding:
         return _MoonshineDecoding(self)
 
-    def encode(self, samples: np.ndarray) -> dict[str, Value]:
-        """Run the encoder over `samples` in place; the keys and values for cross-attention."""
+    def encode(self, samples: np.ndarray, padding: int | None = None) -> dict[str, Value]:
+        """Run the encoder over `samples` in place; the keys and values for cross-attention.
+
+        Level and silence around the utterance are made inside the graph, so that the audio is
+        not copied for them.
+        """
+        front = self._padding if padding is None else padding
+        back = front + max(0, MINIMUM_SAMPLES - len(samples))
         inputs = {
             "audio": samples[None],
             "gain": np.array([gain_of(samples)], np.float32),
-            "padding": np.array(padding_of(samples), np.int64),
+            "padding": np.array([front, back], np.int64),
         }
         return dict(zip(self._cross, self._encoder.run(inputs, self._cross), strict=True))
 
@@ -116,14 +124,45 @@ class Moonshine(Recognizer):
             decoded.log_probabilities += likely
         return decoded
 
+    def whole(self, samples: np.ndarray) -> tuple[_Decoded, dict[str, Value], bool]:
+        """The plain decode of a whole utterance, by other paddings if the first one fails.
+
+        Returns the tokens, what they were decoded from, and whether it took a second try.
+        """
+        limit = token_limit(len(samples))
+        cross = self.encode(samples)
+        decoded = self.decode(cross, limit)
+        if self._is_credible(decoded):
+            return decoded, cross, False
+        for padding in SECOND_TRIES:
+            other_cross = self.encode(samples, padding)
+            other = self.decode(other_cross, limit)
+            if self._is_credible(other):
+                return other, other_cross, True
+        return decoded, cross, True
+
+    def _is_credible(self, decoded: _Decoded) -> bool:
+        """Whether the model wrote something, came to an end, and did not go round in circles."""
+        text = self._tokenizer.text(decoded.said)
+        return bool(text) and decoded.ended and not is_repetition(text)
+
     def hypothesis(self, decoded: _Decoded) -> Hypothesis:
         text = self._tokenizer.text(decoded.said)
-        ends = text.endswith(SENTENCE_ENDS) and decoded.ended
         return Hypothesis(
             text=text,
             confidence=_confidence(decoded.log_probabilities),
             sure=self._sure_length(decoded),
-            finished=ends and decoded.log_probabilities[-1] >= FINISHED,
+            finished=text.endswith(SENTENCE_ENDS) and self._reads_finished(decoded),
+        )
+
+    def _reads_finished(self, decoded: _Decoded) -> bool:
+        """Whether the closing punctuation and the end were chosen without doubt."""
+        likely = decoded.log_probabilities
+        return (
+            decoded.ended
+            and len(likely) > 1
+            and likely[-2] + likely[-1] > self._finished
+            and sum(likely) / len(likely) > FLUENT
         )
 
     def _sure_length(self, decoded: _Decoded) -> int:
@@ -135,9 +174,7 @@ class Moonshine(Recognizer):
             sure -= 1
         return len(self._tokenizer.text(said[:sure]))
 
-    def words(
-        self, decoded: _Decoded, cross: Mapping[str, Value], samples: np.ndarray
-    ) -> tuple[Word, ...]:
+    def words(self, decoded: _Decoded, cross: Mapping[str, Value], length: int) -> tuple[Word, ...]:
         """Times of the words, from the cross-attention of one run over the chosen tokens."""
         said = decoded.said
         if not said:
@@ -145,8 +182,7 @@ class Moonshine(Recognizer):
         ids = np.array([[START, *said]], np.int64)
         layers = self._decoder.run({"input_ids": ids, **self._empty_past, **cross}, self._attention)
         frames = alignment.token_frames([layer.numpy()[0] for layer in layers])
-        front = padding_of(samples)[0]
-        ends = np.clip(frames * FRAME - front, 0, len(samples))
+        ends = np.clip(frames * FRAME - self._padding, 0, length)
         return self._group(decoded, ends)
 
     def _group(self, decoded: _Decoded, boundaries: np.ndarray) -> tuple[Word, ...]:
@@ -180,19 +216,13 @@ class _MoonshineDecoding(Decoding):
         return self._model.hypothesis(decoded)
 
     def finish(self, samples: np.ndarray, words: bool = False) -> Hypothesis:
-        cross = self._model.encode(samples)
-        decoded = self._model.decode(cross, token_limit(len(samples)))
+        decoded, cross, retried = self._model.whole(samples)
         self._draft = decoded.said
-        hypothesis = self._model.hypothesis(decoded)
-        if not words:
-            return hypothesis
-        return Hypothesis(
-            hypothesis.text,
-            hypothesis.confidence,
-            hypothesis.sure,
-            hypothesis.finished,
-            self._model.words(decoded, cross, samples),
-        )
+        hypothesis = replace(self._model.hypothesis(decoded), retried=retried)
+        if words:
+            timed = self._model.words(decoded, cross, len(samples))
+            return replace(hypothesis, words=timed)
+        return hypothesis
 
 
 def token_limit(samples: int) -> int:
@@ -208,10 +238,14 @@ def gain_of(samples: np.ndarray) -> float:
     return min(PEAK / largest, LARGEST_GAIN) if largest > 0 else 1.0
 
 
-def padding_of(samples: np.ndarray) -> tuple[int, int]:
-    """Zeros to add before and after, in samples; more for audio that is too short to convolve."""
-    front, back = PADDING
-    return front, back + max(0, MINIMUM_SAMPLES - len(samples))
+def is_repetition(text: str) -> bool:
+    """Whether a phrase of two words or more, or a word four times, closes the text in a row."""
+    words = text.lower().split()
+    for size in range(1, len(words) // 3 + 1):
+        times = 4 if size == 1 else 3
+        if words[-size:] * times == words[-size * times :]:
+            return True
+    return False
 
 
 def _empty_past(decoder: Session, names: Iterable[str]) -> dict[str, np.ndarray]:

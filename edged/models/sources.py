@@ -29,6 +29,10 @@ class Source:
     """Folder of the weights inside the package."""
     clip: str
     """Folder of the recording inside the package."""
+    padding: float
+    """Seconds of silence around an utterance with which this model writes best"""
+    finished: float
+    """Least log-probability of the closing punctuation and the end for a finished sentence"""
     family: str = "moonshine"
     language: str = "en"
     licence: str = "MIT"
@@ -42,6 +46,8 @@ SOURCES = (
         package="moonshine_cpp",
         weights="models/base-en",
         clip="test-data",
+        padding=0.1,
+        finished=-0.2,
     ),
     Source(
         name="moonshine-tiny-en",
@@ -50,6 +56,8 @@ SOURCES = (
         package="moonshine_voice",
         weights="assets/tiny-en",
         clip="assets",
+        padding=0.2,
+        finished=-0.1,
     ),
 )
 """Best first."""

@@ -19,7 +19,7 @@ from typing import Any
 from edged.errors import ModelError
 
 MANIFEST = "model.toml"
-BUILD_VERSION = 1
+BUILD_VERSION = 2
 """Raised whenever `edged models build` would write other files from the same source."""
 
 
@@ -38,6 +38,8 @@ class Model:
     """The package and version that the weights came from."""
     check_text: str
     """What the float32 model writes for `check.wav`."""
+    decoding: Mapping[str, Any]
+    """What the family's recogniser wants to know of this model"""
     files: Mapping[str, Mapping[str, Any]]
     """Relative path to {sha256, bytes}; a precision's files lie in a folder of its name."""
 
@@ -108,6 +110,7 @@ def read_model(folder: Path) -> Model:
             sample_rate=manifest["sample_rate"],
             source=manifest["source"],
             check_text=manifest["check"]["text"],
+            decoding=manifest["decoding"],
             files=manifest["files"],
         )
     except OSError as error:

