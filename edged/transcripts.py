@@ -168,7 +168,10 @@ class TranscriptStore:
             + " ORDER BY id LIMIT ?"
         )
         rows = self._reader.execute(statement, (*values, limit)).fetchall()
-        return [Transcript(*row[:4], msgspec.json.decode(row[4], type=Final)) for row in rows]
+        return [
+            Transcript(number, started, stream, text, msgspec.json.decode(event, type=Final))
+            for number, started, stream, text, event in rows
+        ]
 
     def flush(self, timeout: float = 5.0) -> None:
         """Wait until everything queued is written, or the time is over."""

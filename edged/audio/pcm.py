@@ -129,8 +129,8 @@ class PcmConverter:
         return self._mixer.finish()
 
     def _frames(self, data: bytes) -> np.ndarray:
-        samples: np.ndarray = self._decode(data)
-        return samples.reshape(-1, self._format.channels)
+        frames: np.ndarray = self._decode(data).reshape(-1, self._format.channels)
+        return frames
 
 
 class Mixer:

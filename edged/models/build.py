@@ -173,7 +173,7 @@ def _write_manifest(files: SourceFiles, folder: Path, check_text: str) -> None:
         "files": {
             str(path.relative_to(folder)): _fingerprint(path)
             for path in sorted(folder.rglob("*"))
-            if path.is_file()
+            if path.is_file() and path.name != MANIFEST
         },
     }
     (folder / MANIFEST).write_text(tomli_w.dumps(manifest), "utf-8")
