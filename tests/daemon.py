@@ -23,9 +23,7 @@ READY_SECONDS = 60.0
 class DaemonProcess:
     """`edged run` on a free port, with folders of its own."""
 
-    def __init__(
-        self, folder: Path, flags: Sequence[str], settings: Mapping[str, object]
-    ) -> None:
+    def __init__(self, folder: Path, flags: Sequence[str], settings: Mapping[str, object]) -> None:
         """`settings` are environment variables without their prefix: server_port=1."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder

@@ -82,7 +82,7 @@ class AccessControl:
         origin = headers.get("origin")
         if origin is not None and not self._trusts(origin, host):
             return 403, "unknown_origin", f"Pages of {origin!r} may not connect"
-        if not self._has_token(scope, headers):
+        if not self._has_token(scope, headers) and not _is_preflight(scope, headers):
             return 401, "token_required", "Send the header: Authorization: Bearer TOKEN"
         return None
 
@@ -101,16 +101,21 @@ class AccessControl:
     def _trusts(self, origin: str, host: str) -> bool:
         if origin in self._section.allowed_origins:
             return True
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
         return parts.scheme in {"http", "https"} and parts.netloc.lower() == host.lower()
 
     def _has_token(self, scope: Scope, headers: dict[str, str]) -> bool:
-        token = self._daemon.token
         client = scope.get("client")
-        if token is None or (client and is_loopback(client[0])):
+        if client and is_loopback(client[0]):
             return True
-        given = headers.get("authorization", "").removeprefix("Bearer ")
-        if not given:
+        token = self._daemon.token
+        if token is None:  # a reload took it away; the socket may still be open to the network
+            return False
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not given:
             # Browsers cannot send headers with a WebSocket or an event stream (RFC 6750, 2.3).
             query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
             given = query.get("access_token", [""])[0]
@@ -132,6 +137,8 @@ class AccessControl:
 
         async def observed(message: Message) -> None:
             nonlocal answered
+            if received > limit and not answered:
+                raise _BodyTooLargeError  # the application made an error of its own of it
             answered = True
             await send(message)
 
@@ -144,6 +151,15 @@ class AccessControl:
         except _BodyTooLargeError:
             if not answered:
                 await _refuse(scope, receive, send, *refusal)
+
+
+def _is_preflight(scope: Scope, headers: dict[str, str]) -> bool:
+    """Whether a browser asks for a page we trust; it cannot send the token with that."""
+    return (
+        scope.get("method") == "OPTIONS"
+        and "origin" in headers
+        and "access-control-request-method" in headers
+    )
 
 
 def int_or_zero(text: str | None) -> int:

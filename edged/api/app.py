@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from edged import __version__
 from edged.api import live, openai, problems, routes
@@ -31,6 +32,17 @@ _SECURITY = {
 }
 
 
+class _AllowedOrigins(CORSMiddleware):
+    """Lets pages of the configured origins read our answers; a reload changes which."""
+
+    def __init__(self, app: ASGIApp, daemon: Daemon, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._daemon = daemon
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        return origin in self._daemon.configuration.server.allowed_origins
+
+
 def create_app(daemon: Daemon) -> FastAPI:
     """The application over a daemon."""
     app = FastAPI(
@@ -47,13 +59,9 @@ def create_app(daemon: Daemon) -> FastAPI:
     app.include_router(live.router)
     _add_page(app)
     problems.install(app)
-    if daemon.configuration.server.allowed_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=daemon.configuration.server.allowed_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["*"],
-        )
+    app.add_middleware(
+        _AllowedOrigins, daemon=daemon, allow_methods=["GET", "POST"], allow_headers=["*"]
+    )
     app.add_middleware(AccessControl, daemon=daemon)
     _describe_answers(app)
     return app

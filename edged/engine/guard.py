@@ -22,6 +22,8 @@ READILY = math.exp(-0.6)
 
 def is_speech(hypothesis: Hypothesis, heard: float) -> bool:
     """Whether an utterance may keep its words; `heard` is the sum of the probabilities."""
+    if not any(character.isalnum() for character in hypothesis.text):
+        return False
     if heard >= MUCH:
         return True
     return heard >= LITTLE and hypothesis.confidence >= READILY and not hypothesis.retried

@@ -40,6 +40,9 @@ HANG_SECONDS = 5.0
 LONGEST_HANG_SECONDS = 60.0
 FRUITLESS_ENDS = 5
 """Workers in a row that ended without getting anywhere, before the supervisor waits"""
+KILLED_LOADING = 5
+"""Workers in a row that were killed from outside while they loaded, before their rung is blamed:
+perhaps they need more memory than there is"""
 LONGEST_WAIT_SECONDS = 60.0
 
 Locate = Callable[[Rung], Path]
@@ -79,6 +82,7 @@ class Supervisor:
         self._reason: str | None = None
         """Why it is not the first rung"""
         self._fruitless = 0
+        self._killed_loading = 0
         self._progressed = False
         self._last_working: Working | None = None
         self._hang_seconds = HANG_SECONDS
@@ -249,6 +253,7 @@ class Supervisor:
             worker.ready.runtime,
         )
         self.problem = None
+        self._killed_loading = 0
         self._ready.set()
         self._change(EngineState(self._ladder[0], worker.rung, self._reason))
         for stream in self._streams.values():
@@ -294,7 +299,11 @@ class Supervisor:
             await worker.stop()
             code, reason = worker.refused.code, worker.refused.message
         else:
-            code, reason = "worker_start", (await worker.ended(HANG_SECONDS)).reason
+            end = await worker.ended(HANG_SECONDS)
+            code, reason = "worker_start", end.reason
+            self._killed_loading += not end.fault
+            if not end.fault and self._killed_loading < KILLED_LOADING:
+                return
         log.error("%s cannot be used: %s", worker.rung, reason)
         self._change(EngineState(self._ladder[0], None, reason))
         if code.startswith("model_") and await self._mends(worker.rung):

@@ -1,0 +1,141 @@
+"""A client of `WS /v1/stream` that notes when each sample left and each event came."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from bisect import bisect_left
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+from websockets.sync.client import connect
+
+from bench.corpus import RATE
+
+CHUNK = 320
+"""Samples of one message at the pace of time: 20 ms"""
+BLOCK = RATE
+"""Samples of one message without a pace"""
+PATIENCE = 300.0
+"""Seconds that a daemon may take to finish what it was sent"""
+
+
+class Arrival(NamedTuple):
+    """An event and when it came."""
+
+    at: float
+    """CLOCK_MONOTONIC, seconds"""
+    event: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """All that went over one connection."""
+
+    arrivals: list[Arrival]
+    sent: list[tuple[int, float]]
+    """After each message: samples sent so far, and the CLOCK_MONOTONIC of it in seconds"""
+    closed_at: float
+    """CLOCK_MONOTONIC at which the end was announced, in seconds"""
+
+    def sent_at(self, sample: int) -> float:
+        """CLOCK_MONOTONIC at which the message with this sample was sent, in seconds."""
+        return self.sent[bisect_left(self.sent, (sample + 1, 0.0))][1]
+
+    def of_type(self, kind: str) -> list[Arrival]:
+        return [arrival for arrival in self.arrivals if arrival.event["type"] == kind]
+
+    @property
+    def text(self) -> str:
+        """The finals, one after the other."""
+        texts = (arrival.event["text"] for arrival in self.of_type("final"))
+        return " ".join(text for text in texts if text)
+
+
+class StreamClient:
+    """One connection: send from the caller's thread, events are read in another."""
+
+    def __init__(self, url: str) -> None:
+        """`url` is the daemon's, http://HOST:PORT."""
+        address = url.replace("http", "ws", 1) + f"/v1/stream?rate={RATE}"
+        self._websocket = connect(address, max_size=None, compression=None)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self.arrivals: list[Arrival] = []
+        self.sent: list[tuple[int, float]] = []
+        self.samples = 0
+        """Sent so far"""
+        self._reader.start()
+
+    def __enter__(self) -> StreamClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._websocket.close()
+        self._reader.join(PATIENCE)
+
+    def _read(self) -> None:
+        for message in self._websocket:
+            self.arrivals.append(Arrival(time.monotonic(), json.loads(message)))
+
+    def send(self, samples: np.ndarray) -> None:
+        """Send int16 samples as one message; waits while the daemon takes no more."""
+        self._websocket.send(samples.astype("<i2").tobytes())
+        self.samples += len(samples)
+        self.sent.append((self.samples, time.monotonic()))
+
+    def finish(self) -> Exchange:
+        """Announce the end and wait for the last event. Raises RuntimeError if it never comes."""
+        closed_at = time.monotonic()
+        self._websocket.send('{"type": "close"}')
+        self._reader.join(PATIENCE)
+        if not self.arrivals or self.arrivals[-1].event["type"] != "closed":
+            last = self.arrivals[-1].event if self.arrivals else "nothing"
+            raise RuntimeError(f"the daemon did not say `closed`; it said last: {last}")
+        return Exchange(self.arrivals, self.sent, closed_at)
+
+
+class Pacer:
+    """Says when each sample is due."""
+
+    def __init__(self, pace: float = 1.0) -> None:
+        """`pace` 1.0 is the pace of time, 2.0 twice as fast."""
+        self._pace = pace
+        self._started = time.monotonic()
+        self._due = self._started
+
+    def wait(self, samples: int) -> None:
+        """Sleep until these further samples would have been spoken."""
+        self._due += samples / RATE / self._pace
+        time.sleep(max(0.0, self._due - time.monotonic()))
+
+    @property
+    def behind(self) -> float:
+        """How late the last samples were sent, in seconds; what the daemon's slowness adds up."""
+        return max(0.0, time.monotonic() - self._due)
+
+
+def exchange(url: str, samples: np.ndarray, *, pace: float | None = None) -> Exchange:
+    """Send a whole int16 recording; without `pace` as fast as the daemon takes it."""
+    with StreamClient(url) as client:
+        if pace is None:
+            for first in range(0, len(samples), BLOCK):
+                client.send(samples[first : first + BLOCK])
+        else:
+            send_paced(client, samples, Pacer(pace))
+        return client.finish()
+
+
+def send_paced(client: StreamClient, samples: np.ndarray, pacer: Pacer) -> None:
+    """Send int16 samples in chunks of 20 ms, each when its last sample would have been spoken."""
+    for first in range(0, len(samples), CHUNK):
+        chunk = samples[first : first + CHUNK]
+        pacer.wait(len(chunk))
+        client.send(chunk)

@@ -1,0 +1,46 @@
+"""Draft and verify writes what greedy decoding writes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edged.models.moonshine import Moonshine, is_repetition, token_limit
+
+
+@pytest.fixture(scope="module")
+def samples(speech: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(speech[16000:96000])
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, 100])
+def test_any_draft_gives_the_greedy_text(
+    recognizer: Moonshine, samples: np.ndarray, kept: int
+) -> None:
+    cross = recognizer.encode(samples)
+    limit = token_limit(len(samples))
+    greedy = recognizer.decode(cross, limit)
+    draft = [*greedy.said[:kept], 1000, 2000]
+    assert recognizer.decode(cross, limit, draft).tokens == greedy.tokens
+
+
+def test_a_right_draft_is_verified_in_one_run(
+    recognizer: Moonshine, samples: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cross = recognizer.encode(samples)
+    limit = token_limit(len(samples))
+    greedy = recognizer.decode(cross, limit)
+    runs: list[int] = []
+    step = recognizer.step
+    monkeypatch.setattr(
+        recognizer, "step", lambda tokens, *rest: runs.append(len(tokens)) or step(tokens, *rest)
+    )
+    assert recognizer.decode(cross, limit, greedy.said).tokens == greedy.tokens
+    assert len(runs) == 1
+
+
+def test_a_text_that_goes_in_circles_is_told_from_one_that_says_things_twice() -> None:
+    assert is_repetition("please call stella please call stella please call stella")
+    assert is_repetition("no no no no")
+    assert not is_repetition("tear down the fence, tear down the fence")
+    assert not is_repetition("no no no")

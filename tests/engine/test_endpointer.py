@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+
+from edged.engine.endpointer import Endpointer, Endpointing, Turn
+
+WINDOW = 512
+RULES = Endpointing()
+
+
+def turns(endpointer: Endpointer, probabilities: list[float]) -> list[Turn]:
+    return [endpointer.feed(p) for p in probabilities]
+
+
+def fresh(position: int = 0, floor: int = 0) -> Endpointer:
+    return Endpointer(RULES, WINDOW, position, floor)
+
+
+def windows(samples: int) -> int:
+    return samples // WINDOW
+
+
+def test_silence_begins_nothing() -> None:
+    endpointer = fresh()
+    assert set(turns(endpointer, [0.0, 0.4, 0.49] * 20)) == {Turn.NOTHING}
+    assert not endpointer.speaking
+
+
+def test_one_loud_window_is_a_click_and_two_are_speech() -> None:
+    assert Turn.BEGAN not in turns(fresh(), [0.9, 0.0, 0.9, 0.0])
+    assert turns(fresh(), [0.9, 0.9])[-1] is Turn.BEGAN
+
+
+def test_an_utterance_begins_before_its_onset_but_never_before_the_floor() -> None:
+    early = fresh()
+    turns(early, [0.0] * 40 + [0.9] * 2)
+    assert early.start == 40 * WINDOW - RULES.preroll
+    late = fresh(position=0, floor=38 * WINDOW)
+    turns(late, [0.0] * 40 + [0.9] * 2)
+    assert late.start == 38 * WINDOW
+
+
+def test_steps_of_silence_come_once_each_and_in_order() -> None:
+    endpointer = fresh()
+    turns(endpointer, [0.9] * 10)
+    quiet = turns(endpointer, [0.0] * windows(RULES.late))
+    steps = [turn for turn in quiet if turn is not Turn.NOTHING]
+    assert steps == [Turn.PAUSED, Turn.EARLY, Turn.LATE]
+    assert quiet.index(Turn.PAUSED) + 1 == windows(RULES.tail)
+    assert quiet.index(Turn.EARLY) + 1 == windows(RULES.early)
+    assert quiet.index(Turn.LATE) + 1 == windows(RULES.late)
+
+
+def test_speech_after_a_pause_starts_the_count_anew() -> None:
+    endpointer = fresh()
+    turns(endpointer, [0.9] * 10 + [0.0] * (windows(RULES.late) - 1) + [0.9])
+    assert endpointer.speech_end == endpointer.position
+    assert turns(endpointer, [0.0] * windows(RULES.tail))[-1] is Turn.PAUSED
+
+
+def test_a_long_utterance_ends_at_the_early_silence_finished_or_not() -> None:
+    endpointer = fresh()
+    turns(endpointer, [0.9] * (windows(RULES.long) + 2))
+    assert turns(endpointer, [0.0] * windows(RULES.early))[-1] is Turn.LATE
+
+
+def test_endless_speech_reaches_the_limit() -> None:
+    endpointer = fresh()
+    assert Turn.LIMIT in turns(endpointer, [0.9] * (windows(RULES.limit) + 2))
+
+
+def test_what_was_heard_is_the_sum_up_to_the_last_window_of_speech() -> None:
+    endpointer = fresh()
+    turns(endpointer, [0.1, 0.5, 0.7, 0.1, 0.3, 0.1])
+    assert endpointer.heard == pytest.approx(0.5 + 0.7 + 0.1 + 0.3)
+
+
+def test_a_restart_forgets_what_was_heard() -> None:
+    endpointer = fresh()
+    turns(endpointer, [0.9] * 5)
+    endpointer.restart(position=5 * WINDOW, floor=4 * WINDOW)
+    assert not endpointer.speaking
+    assert endpointer.heard == 0
+    assert turns(endpointer, [0.9, 0.9])[-1] is Turn.BEGAN
+    assert endpointer.start == 4 * WINDOW
