@@ -10,11 +10,10 @@ from typing import Any
 
 import msgspec
 from fastapi import APIRouter, WebSocket
-from starlette.websockets import WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocketDisconnect
 
 from edged.audio.pcm import PcmConverter, PcmFormat
 from edged.daemon import FINISH_SECONDS, MICROPHONE, Daemon
-from edged.engine.stream import Stream
 from edged.errors import AudioError
 from edged.hub import Subscriber
 from edged.log import get_logger
@@ -94,7 +93,12 @@ async def _admit(websocket: WebSocket, daemon: Daemon) -> bool:
 async def _refuse(websocket: WebSocket, code: str, message: str, close: int) -> None:
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
         await _send(websocket, Error(code, message, fatal=True))
-        await websocket.close(close, message[:120])
+        await websocket.close(close, _reason(message))
+
+
+def _reason(message: str) -> str:
+    """As much of a message as fits into a close frame."""
+    return message.encode()[:120].decode("utf-8", "ignore")
 
 
 async def _send(websocket: WebSocket, event: Event) -> None:
@@ -160,6 +164,8 @@ class _StreamSession:
         )
         self._partials = _Flag.read(websocket, "partials", True)
         self._bad_samples = 0
+        self._finishing = False
+        """Whether no more audio is taken: the client or the daemon has had its last word"""
 
     async def run(self) -> None:
         try:
@@ -173,7 +179,7 @@ class _StreamSession:
         await _send(self._websocket, self._daemon.hello(self._name))
         try:
             await _race(
-                _forward(self._websocket, self._subscriber, partials=True),
+                _forward(self._websocket, self._subscriber, self._partials),
                 self._receive(),
                 _let_go(self._websocket, self._subscriber),
                 self._stop(),
@@ -205,6 +211,8 @@ class _StreamSession:
                 await self._obey(message["text"])
 
     async def _hear(self, data: bytes) -> None:
+        if self._finishing:
+            return
         samples = self._converter.feed(data)
         if self._converter.bad_samples > self._bad_samples:
             if not self._bad_samples:
@@ -230,7 +238,7 @@ class _StreamSession:
         try:
             order = msgspec.json.decode(text)
             obey = orders[order["type"]]
-        except (msgspec.DecodeError, UnicodeError, KeyError, TypeError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError, KeyError, TypeError):
             known = ", ".join(f'{{"type":"{name}"}}' for name in orders)
             self._publish(Error("bad_message", f"Send audio as binary frames, or {known}"))
             return
@@ -245,7 +253,9 @@ class _StreamSession:
         self._publish(Closed("done"))
 
     async def _finish(self) -> None:
-        await self._write(self._converter.finish())
+        if not self._finishing:
+            self._finishing = True
+            await self._write(self._converter.finish())
         await self._stream.reached(self._daemon.supervisor.flush(self._stream))
 
     async def _stop(self) -> None:
@@ -258,16 +268,11 @@ class _StreamSession:
 
     async def _leave(self) -> None:
         """The client is gone; what it had sent is still recognised and stored."""
-        stream = self._stream
-        if stream.speaking and self._websocket.client_state is not WebSocketState.CONNECTED:
-            position = self._daemon.supervisor.flush(stream)
-            await _wait_for(stream, position)
-        self._daemon.supervisor.close(stream)
-
-
-async def _wait_for(stream: Stream, position: int) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stream.reached(position), FINISH_SECONDS)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._finish(), FINISH_SECONDS)
+        finally:
+            self._daemon.supervisor.close(self._stream)
 
 
 def _integer(text: str | None, default: int, code: str) -> int:
@@ -276,4 +281,4 @@ def _integer(text: str | None, default: int, code: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise AudioError(f"{text!r} is no whole number", code=code) from error
+        raise AudioError(f"{text[:40]!r} is no whole number", code=code) from error

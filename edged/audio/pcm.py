@@ -77,7 +77,7 @@ class PcmFormat:
         """Raise AudioError, saying what would do, when edged cannot read this."""
         if self.encoding not in ENCODINGS:
             raise AudioError(
-                f"encoding {self.encoding!r} is unknown; use one of {', '.join(ENCODINGS)}",
+                f"encoding {self.encoding[:40]!r} is unknown; use one of {', '.join(ENCODINGS)}",
                 code="bad_encoding",
             )
         if not LOWEST_RATE <= self.rate <= HIGHEST_RATE:

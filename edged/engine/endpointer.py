@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from edged.engine.guard import Evidence
 from edged.recognizer import SAMPLE_RATE
 
 
@@ -68,10 +69,11 @@ class Endpointer:
         """First sample of the open utterance"""
         self.speech_end = position
         """After its last window of speech"""
-        self.heard = 0.0
-        """Sum of the probabilities from its onset to its last window of speech"""
+        self.evidence = Evidence()
+        """What was heard from its onset to its last window of speech"""
         self._onset_run = 0
-        self._unsettled = 0.0
+        self._unsettled: list[float] = []
+        """Probabilities since the last window of speech, or of an onset not yet sure"""
         self._passed = Turn.NOTHING
 
     @property
@@ -86,10 +88,11 @@ class Endpointer:
 
     def _wait(self, probability: float) -> Turn:
         if probability < self._rules.onset:
-            self._onset_run, self._unsettled = 0, 0.0
+            self._onset_run = 0
+            self._unsettled.clear()
             return Turn.NOTHING
         self._onset_run += 1
-        self._unsettled += probability
+        self._unsettled.append(probability)
         if self._onset_run < self._rules.onset_windows:
             return Turn.NOTHING
         onset = self.position - self._onset_run * self._window
@@ -101,14 +104,15 @@ class Endpointer:
     def _speak(self) -> None:
         """The window just judged was speech."""
         self.speech_end = self.position
-        self.heard += self._unsettled
-        self._unsettled = 0.0
+        for probability in self._unsettled:
+            self.evidence.add(probability)
+        self._unsettled.clear()
         self._passed = Turn.NOTHING
 
     def _follow(self, probability: float) -> Turn:
         if self.position - self.start >= self._rules.limit:
             return Turn.LIMIT
-        self._unsettled += probability
+        self._unsettled.append(probability)
         if probability >= self._rules.offset:
             self._speak()
             return Turn.NOTHING
@@ -136,5 +140,6 @@ class Endpointer:
         self.position = position
         self.floor = floor
         self.speaking = False
-        self.heard = self._unsettled = 0.0
+        self.evidence = Evidence()
+        self._unsettled.clear()
         self._onset_run = 0

@@ -193,7 +193,7 @@ class Pipeline:
         start = self._endpointer.start
         end = self._endpointer.end_of(decided) if end is None else end
         speech_end = min(self._endpointer.speech_end, end)
-        spoken = is_speech(utterance.guess, self._endpointer.heard)
+        spoken = is_speech(utterance.guess, self._endpointer.evidence)
         guess = utterance.guess if spoken else Hypothesis("")
         self._restart(resume, min(end, resume))
         return Said(

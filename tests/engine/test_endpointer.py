@@ -69,10 +69,11 @@ def test_endless_speech_reaches_the_limit() -> None:
     assert Turn.LIMIT in turns(endpointer, [0.9] * (windows(RULES.limit) + 2))
 
 
-def test_what_was_heard_is_the_sum_up_to_the_last_window_of_speech() -> None:
+def test_evidence_reaches_from_the_onset_to_the_last_window_of_speech() -> None:
     endpointer = fresh()
-    turns(endpointer, [0.1, 0.5, 0.7, 0.1, 0.3, 0.1])
-    assert endpointer.heard == pytest.approx(0.5 + 0.7 + 0.1 + 0.3)
+    turns(endpointer, [0.1, 0.5, 0.95, 0.1, 0.3, 0.1])
+    assert endpointer.evidence.total == pytest.approx(0.5 + 0.95 + 0.1 + 0.3)
+    assert endpointer.evidence.clear == 1
 
 
 def test_a_restart_forgets_what_was_heard() -> None:
@@ -80,6 +81,6 @@ def test_a_restart_forgets_what_was_heard() -> None:
     turns(endpointer, [0.9] * 5)
     endpointer.restart(position=5 * WINDOW, floor=4 * WINDOW)
     assert not endpointer.speaking
-    assert endpointer.heard == 0
+    assert endpointer.evidence.total == 0
     assert turns(endpointer, [0.9, 0.9])[-1] is Turn.BEGAN
     assert endpointer.start == 4 * WINDOW

@@ -70,7 +70,7 @@ def signals(seed: int, times: int, number: signal.Signals, seconds: float) -> Ha
     """Signal the worker at random moments, whatever it is doing, loading included."""
 
     async def harm(supervisor: Supervisor) -> None:
-        rng = random.Random(seed)  # noqa: S311
+        rng = random.Random(seed)
         loop = asyncio.get_running_loop()
         started = loop.time()
         for moment in sorted(rng.uniform(0, seconds) for _ in range(times)):
