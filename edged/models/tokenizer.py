@@ -44,9 +44,11 @@ class Tokenizer:
 
     def text(self, tokens: Iterable[int]) -> str:
         """The text of `tokens`, without the space before the first word."""
-        joined = b"".join(self._tokens[token] for token in tokens if token > END)
+        known = (token for token in tokens if END < token < len(self._tokens))
+        joined = b"".join(self._tokens[token] for token in known)
         return joined.decode("utf-8", "replace").replace(_WORD_START, " ").strip()
 
     def starts_word(self, token: int) -> bool:
         """Whether `token` begins a new word."""
-        return token > END and self._tokens[token].startswith(_WORD_START.encode())
+        known = END < token < len(self._tokens)
+        return known and self._tokens[token].startswith(_WORD_START.encode())
