@@ -84,6 +84,7 @@ def choose_evenly(candidates: Sequence[Utterance], count: int, seed: int = SEED)
 
 def load(path: Path) -> np.ndarray:
     """A recording as int16 mono at 16 kHz, the samples of the file untouched."""
+    samples: np.ndarray
     samples, rate = soundfile.read(path, dtype="int16")
     if rate != RATE or samples.ndim != 1:
         raise ValueError(f"{path} is not 16 kHz mono")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
+from typing import NamedTuple
 
 from bench.client import Arrival
 
+TROUBLE = ("error", "gap", "engine")
+"""Events that have no place in a quiet measurement"""
 _PUNCTUATION = re.compile(r"[^\w\s']")
 
 
@@ -76,23 +80,39 @@ def intervals(displays: Sequence[Arrival]) -> Iterator[float]:
     return (after - before for before, after in pairwise(partials))
 
 
-def broken_promises(arrivals: Sequence[Arrival]) -> list[str]:
+class Broken(NamedTuple):
+    """A promise of the protocol that was not kept."""
+
+    kind: str
+    detail: str
+
+
+def broken_promises(arrivals: Sequence[Arrival]) -> list[Broken]:
     """Where a connection broke the protocol's word about utterances and stable text."""
     events = [arrival.event for arrival in arrivals]
     began = [event["utterance"] for event in events if event["type"] == "speech_started"]
     ended = [event["utterance"] for event in events if event["type"] == "final"]
-    broken = [] if began == ended else [f"utterances {began} began, finals came for {ended}"]
+    broken = [Broken(f"{e['type']} event", str(e)) for e in events if e["type"] in TROUBLE]
+    if began != ended:
+        broken.append(Broken("not one final each", f"{began} began, finals came for {ended}"))
     for displays in utterances(arrivals):
         broken += _unstable([display.event for display in displays])
-    broken += [f"{e['code']}: {e['message']}" for e in events if e["type"] == "error"]
-    broken += [f"gap: {event}" for event in events if event["type"] == "gap"]
     return broken
 
 
-def _unstable(displays: Sequence[dict[str, str]]) -> Iterator[str]:
+def _unstable(displays: Sequence[dict[str, str]]) -> Iterator[Broken]:
     """Displays that took back what an earlier one had called stable."""
     stable = ""
     for display in displays:
-        if not display["text"].startswith(stable):
-            yield f"{stable!r} was stable, {display['type']} says {display['text']!r}"
+        text = display["text"]
+        if not text.startswith(stable):
+            kept = words(text)[: len(words(stable))] == words(stable)
+            what = "punctuation or case" if kept else "words"
+            kind = f"stable {what} changed by a {display['type']}"
+            yield Broken(kind, f"{stable!r} became {text!r}")
         stable = display.get("stable", "")
+
+
+def count_kinds(broken: Iterable[Broken]) -> list[tuple[str, int]]:
+    """How often each kind of promise was broken, the most frequent first."""
+    return Counter(promise.kind for promise in broken).most_common()

@@ -8,6 +8,8 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
+
 from edged import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +26,7 @@ def describe() -> Environment:
         "onnxruntime": version("onnxruntime"),
         "edged": __version__,
         "revision": _revision(),
+        "other_workers": _workers(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
     }
 
@@ -35,6 +38,12 @@ def _cpu_model() -> str:
             return line.split(":", 1)[1].strip()
     board = Path("/proc/device-tree/model")
     return board.read_text().strip("\0\n") if board.is_file() else platform.machine()
+
+
+def _workers() -> int:
+    """Engine workers of other daemons: they share our pages and take our cores."""
+    arguments = (process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"]))
+    return sum("edged.engine.worker" in words for words in arguments)
 
 
 def _revision() -> str | None:

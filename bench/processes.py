@@ -42,10 +42,10 @@ def family(daemon: DaemonProcess) -> list[psutil.Process]:
 
 def name_of(process: psutil.Process) -> str:
     """What a process of ours does: `edged`, or the module it runs."""
-    arguments = process.cmdline()
+    arguments: list[str] = process.cmdline()
     if "-m" in arguments[:-1]:
         return arguments[arguments.index("-m") + 1]
-    return process.name()
+    return str(process.name())
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Memory:
     pss: float
     """Proportional: pages that n processes share count 1/n"""
     anonymous: float
-    """The part of `pss` that is no file"""
+    """The part of `pss` that is no file on disk, which no other program can share"""
     private: float
     """What would be free if it ended"""
 
@@ -105,11 +105,6 @@ def _memory(process: psutil.Process) -> Memory:
     return Memory(
         name=name_of(process),
         pss=megabytes("Pss"),
-        anonymous=megabytes("Pss_Anon"),
+        anonymous=megabytes("Pss_Anon", "Pss_Shmem"),
         private=megabytes("Private_Clean", "Private_Dirty"),
     )
-
-
-def total_pss(daemon: DaemonProcess) -> float:
-    """PSS of all processes together, in MB."""
-    return sum(process.pss for process in memory(daemon))

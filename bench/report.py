@@ -73,6 +73,12 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
     return round(float(np.percentile(values, percent)), 4) if values else None
 
 
+def print_broken(model: str, kinds: Sequence[tuple[str, int]]) -> None:
+    """Promises of the protocol that were not kept; none is the good case."""
+    if kinds:
+        print_table(f"{model}: promises broken", ("promise", "times"), kinds)
+
+
 def print_complaints(model: str, lines: Sequence[str]) -> None:
     """What the daemon's log warned of; silence is the good case."""
     if lines:

@@ -15,7 +15,7 @@ import numpy as np
 from bench import corpus, displays, report
 from bench.client import Exchange, Pacer, StreamClient, exchange, send_paced
 from bench.corpus import RATE, Utterance
-from bench.displays import Flicker
+from bench.displays import Broken, Flicker
 from bench.processes import CpuTime, complaints, cpu_time, running
 from tests.daemon import DaemonProcess
 
@@ -58,7 +58,7 @@ class FileResult:
     after_close: bool
     """The last final came only after the client had announced the end"""
     text: str
-    broken: list[str]
+    broken: list[Broken]
     """Promises of the protocol that were not kept"""
 
 
@@ -156,7 +156,7 @@ def _summary(results: Sequence[FileResult]) -> dict[str, Any]:
         "finals_per_file": mean(r.finals for r in results),
         "flicker": {**asdict(flicker), "rate": flicker.rate},
         "partial_interval_seconds": _spread([s for r in results for s in r.intervals]),
-        "broken_promises": [f"{r.path}: {line}" for r in results for line in r.broken],
+        "broken_promises": displays.count_kinds(b for r in results for b in r.broken),
     }
 
 
@@ -249,8 +249,7 @@ def _print(model: str, measured: dict[str, Any]) -> None:
     if idle:
         head = ("while there is", "all", "worker")
         report.print_table(f"{model}: idle, percent of one core", head, idle)
-    for line in measured["broken_promises"]:
-        print(f"broken promise: {line}")
+    report.print_broken(model, measured["broken_promises"])
     report.print_complaints(model, measured["log"])
 
 

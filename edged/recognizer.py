@@ -47,8 +47,8 @@ class Hypothesis:
     text: str
     confidence: float = 0.0
     """0 to 1: the geometric mean of the tokens' probabilities"""
-    sure: int = 0
-    """Characters of `text` up to which every word was chosen without hesitation; for display"""
+    certainty: tuple[float, ...] = ()
+    """For each word of `text.split()` the least probability of its tokens, 0 to 1; for display"""
     retried: bool = False
     """Whether a first decode had failed, so that this text is less to be trusted"""
     finished: bool = False

@@ -22,8 +22,8 @@ View = Callable[[int, int], np.ndarray]
 
 IDLE_RESTART = 10 * SAMPLE_RATE
 """Silence after which the detector begins anew, in samples: where a replay would begin"""
-SILENCE = 1e-4
-"""A window whose samples all lie below this (-80 dBFS) needs no detector"""
+SILENCE = 1e-3
+"""A window whose samples all lie below this (-60 dBFS) needs no detector"""
 
 
 class _Utterance:
@@ -76,11 +76,17 @@ class Pipeline:
         return self._utterance is not None
 
     @property
+    def spoken(self) -> int:
+        """Length of the open utterance, in samples; 0 while nobody speaks."""
+        return self.position - self._endpointer.start if self._utterance else 0
+
+    @property
     def unheard(self) -> int:
-        """Samples of the open utterance that no partial has heard yet; 0 while nobody speaks."""
+        """Samples of speech that no partial has heard yet: silence alone changes no text."""
         if self._utterance is None:
             return 0
-        return self.position - max(self._utterance.heard, self._endpointer.start)
+        heard = max(self._utterance.heard, self._endpointer.start)
+        return max(0, self._endpointer.speech_end - heard)
 
     def mark(self, mark: Mark) -> None:
         """Finish the open utterance at a place that may still lie ahead."""

@@ -33,6 +33,9 @@ from edged.recognizer import SAMPLE_RATE
 RING_SECONDS = 60
 MARGIN = 2 * SAMPLE_RATE
 """Samples kept free between the writer and what a worker may still read"""
+WAKE_SPEAKING, WAKE_IDLE = 512, 1024
+"""Samples of news for which a worker is woken, while somebody speaks and while nobody does: waking
+a process costs more than what it then does"""
 ARRIVALS = 4096
 """Blocks whose time of arrival is remembered"""
 
@@ -58,6 +61,8 @@ class Stream:
         self.live = live
         self.ring = AudioRing.create(round(ring_seconds * SAMPLE_RATE))
         self.written = 0
+        self.told = 0
+        """How far the worker knows it to be filled"""
         self.resume = 0
         """Where a new worker begins"""
         self.floor = 0
@@ -87,6 +92,12 @@ class Stream:
     def speaking(self) -> bool:
         """Whether an utterance has begun and its final is owed."""
         return self._open is not None
+
+    @property
+    def is_news(self) -> bool:
+        """Whether there is enough that the worker does not know of to wake it."""
+        wanted = WAKE_SPEAKING if self.speaking else WAKE_IDLE
+        return self.written - self.told >= wanted
 
     @property
     def free(self) -> int:

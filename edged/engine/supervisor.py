@@ -154,15 +154,22 @@ class Supervisor:
         """There is new audio in a stream's ring."""
         if stream.free < 0:
             self._overrun(stream)
+        if stream.is_news:
+            self._announce(stream)
+
+    def _announce(self, stream: Stream) -> None:
+        stream.told = stream.written
         self._tell(Audio(stream.number, stream.written))
 
     def flush(self, stream: Stream) -> int:
         """Finish the open utterance with the audio that is there; the position it is at."""
+        self._announce(stream)
         self._tell(stream.mark(stream.written, stream.written))
         return stream.written
 
     def gap(self, stream: Stream, start: int, end: int, reason: str) -> None:
         """Audio from `start` to `end` is missing."""
+        self._announce(stream)
         self._tell(stream.mark(start, end))
         stream.announce_gap(start, end, reason)
 
@@ -193,7 +200,7 @@ class Supervisor:
         self._worker.send(opening, [stream.ring.fd])
         for mark in stream.marks:
             self._worker.send(mark)
-        self._worker.send(Audio(stream.number, stream.written))
+        self._announce(stream)
 
     def _take(self, report: Report) -> None:
         if not isinstance(report, (Began, Heard, Said, Passed)):

@@ -46,6 +46,9 @@ FIRST_PARTIAL = 0.10
 """Seconds of new audio between partials until the first word is shown"""
 PARTIAL = 0.30
 """Seconds of new audio between partials"""
+PARTIAL_GROWTH = 0.05
+"""The same, as a share of the utterance's length: a long text needs fewer updates, and each costs
+more"""
 PARTIAL_SHARE = 0.4
 """Largest share of the time that partials of one stream may take"""
 BEHIND = SAMPLE_RATE
@@ -96,7 +99,8 @@ class _Stream:
         if not self.wants_partials or not self.pipeline.speaking or self.behind > BEHIND:
             return -1.0
         interval = PARTIAL if self.shown else FIRST_PARTIAL
-        wished = max(interval, self.cost / PARTIAL_SHARE) * speakers
+        growth = self.pipeline.spoken / SAMPLE_RATE * PARTIAL_GROWTH
+        wished = max(interval, growth, self.cost / PARTIAL_SHARE) * speakers
         return self.pipeline.unheard / SAMPLE_RATE - wished
 
 

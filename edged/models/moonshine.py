@@ -12,7 +12,7 @@ of the same samples letter for letter.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -36,8 +36,6 @@ PEAK = 0.95
 """Level that the utterance's largest sample is brought to"""
 LARGEST_GAIN = 30.0
 """Quieter audio than this makes up for is left quiet: it is no speech"""
-SURE = math.log(0.6)
-"""Log-probability below which a token counts as hesitation"""
 FLUENT = -0.15
 """Least mean log-probability for a text to read as finished"""
 SENTENCE_ENDS = (".", "?", "!")
@@ -151,7 +149,7 @@ class Moonshine(Recognizer):
         return Hypothesis(
             text=text,
             confidence=_confidence(decoded.log_probabilities),
-            sure=self._sure_length(decoded),
+            certainty=self._certainty(decoded),
             finished=text.endswith(SENTENCE_ENDS) and self._reads_finished(decoded),
         )
 
@@ -165,14 +163,18 @@ class Moonshine(Recognizer):
             and sum(likely) / len(likely) > FLUENT
         )
 
-    def _sure_length(self, decoded: _Decoded) -> int:
-        """Characters of the words before the first hesitation; a word counts whole or not."""
+    def _certainty(self, decoded: _Decoded) -> tuple[float, ...]:
+        """The least probability of each word's tokens."""
+        likely = decoded.log_probabilities
+        return tuple(
+            math.exp(min(0.0, *likely[first:last])) for first, last in self._spans(decoded)
+        )
+
+    def _spans(self, decoded: _Decoded) -> Iterator[tuple[int, int]]:
+        """Where each word's tokens begin and end."""
         said = decoded.said
-        unsure = (i for i, p in enumerate(decoded.log_probabilities) if p < SURE)
-        sure = min(next(unsure, len(said)), len(said))
-        while 0 < sure < len(said) and not self._tokenizer.starts_word(said[sure]):
-            sure -= 1
-        return len(self._tokenizer.text(said[:sure]))
+        firsts = [i for i, t in enumerate(said) if i == 0 or self._tokenizer.starts_word(t)]
+        return zip(firsts, [*firsts[1:], len(said)], strict=True)
 
     def words(self, decoded: _Decoded, cross: Mapping[str, Value], length: int) -> tuple[Word, ...]:
         """Times of the words, from the cross-attention of one run over the chosen tokens."""
@@ -188,8 +190,6 @@ class Moonshine(Recognizer):
     def _group(self, decoded: _Decoded, boundaries: np.ndarray) -> tuple[Word, ...]:
         """Tokens to words; token i lies between boundaries[i] and boundaries[i + 1] (samples)."""
         said = decoded.said
-        firsts = [i for i, t in enumerate(said) if i == 0 or self._tokenizer.starts_word(t)]
-        spans = zip(firsts, [*firsts[1:], len(said)], strict=True)
         return tuple(
             Word(
                 text=self._tokenizer.text(said[first:last]),
@@ -197,7 +197,7 @@ class Moonshine(Recognizer):
                 end=int(boundaries[last]),
                 confidence=_confidence(decoded.log_probabilities[first:last]),
             )
-            for first, last in spans
+            for first, last in self._spans(decoded)
         )
 
 

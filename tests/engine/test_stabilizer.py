@@ -7,42 +7,64 @@ from edged.engine.stabilizer import Stabilizer
 from edged.recognizer import Hypothesis
 
 
-def sure(text: str) -> Hypothesis:
-    return Hypothesis(text, sure=len(text))
+def said(text: str, *certainty: float) -> Hypothesis:
+    """A hypothesis; words without a certainty of their own are certain."""
+    words = text.split()
+    rest = [0.99] * (len(words) - len(certainty))
+    return Hypothesis(text, certainty=(*certainty, *rest))
 
 
-def unsure(text: str) -> Hypothesis:
-    return Hypothesis(text, sure=0)
-
-
-def test_an_unsure_word_is_shown_when_two_hypotheses_agree_on_it() -> None:
+def test_a_fairly_certain_word_is_shown_when_two_hypotheses_agree_on_it() -> None:
     stabilizer = Stabilizer()
-    assert stabilizer.update(unsure("it was"))[0] == ""
-    assert stabilizer.update(unsure("it was the"))[0] == "it was"
+    assert stabilizer.update(said("it was", 0.3, 0.7))[0] == ""
+    assert stabilizer.update(said("it was the", 0.7, 0.7, 0.7))[0] == "it was"
 
 
-def test_a_sure_word_is_shown_at_once_but_for_the_last() -> None:
-    assert Stabilizer().update(sure("it was the fool"))[0] == "it was the"
-
-
-def test_stable_text_is_what_was_agreed_on_but_for_the_last_word() -> None:
+def test_a_doubtful_word_is_not_shown_however_often_it_is_said() -> None:
     stabilizer = Stabilizer()
-    stabilizer.update(sure("it was the best"))
-    text, stable = stabilizer.update(sure("it was the best of"))
+    for _ in range(5):
+        assert stabilizer.update(said("it wisdom was", 0.95, 0.2, 0.95))[0] == "it"
+
+
+def test_a_certain_word_is_shown_at_once_but_for_the_last() -> None:
+    assert Stabilizer().update(said("it was the fool"))[0] == "it was the"
+
+
+def test_the_first_word_is_shown_early() -> None:
+    assert Stabilizer().update(said("it", 0.5))[0] == "it"
+
+
+def test_what_was_shown_stays_while_the_model_says_it() -> None:
+    stabilizer = Stabilizer()
+    stabilizer.update(said("it was the best"))
+    assert stabilizer.update(said("it was the best of", 0.9, 0.2, 0.2))[0] == "it was the"
+    assert stabilizer.update(said("it were the best of", 0.9, 0.2, 0.2))[0] == "it"
+
+
+def test_stable_text_is_certain_and_agreed_on_but_for_the_last_word() -> None:
+    stabilizer = Stabilizer()
+    stabilizer.update(said("it was the best"))
+    text, stable = stabilizer.update(said("it was the best of"))
     assert text[:stable] == "it was the"
 
 
 def test_punctuation_at_the_end_is_not_shown() -> None:
     stabilizer = Stabilizer()
-    stabilizer.update(sure("It was."))
-    assert stabilizer.update(sure("It was."))[0] == "It was"
+    stabilizer.update(said("It was."))
+    assert stabilizer.update(said("It was."))[0] == "It was"
 
 
-@given(st.lists(st.lists(st.sampled_from(["a", "b", "c."]), max_size=8), max_size=12))
-def test_stable_text_never_changes(hypotheses: list[list[str]]) -> None:
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from(["a", "b", "c."]), st.floats(0, 1)), max_size=8),
+        max_size=12,
+    )
+)
+def test_stable_text_never_changes(hypotheses: list[list[tuple[str, float]]]) -> None:
     stabilizer = Stabilizer()
     before = ""
     for words in hypotheses:
-        text, stable = stabilizer.update(sure(" ".join(words)))
-        assert text[:stable].startswith(before)
-        before = text[:stable]
+        text = " ".join(word for word, _ in words)
+        shown, stable = stabilizer.update(Hypothesis(text, certainty=tuple(p for _, p in words)))
+        assert shown[:stable].startswith(before)
+        before = shown[:stable]
