@@ -164,12 +164,16 @@ class _StreamSession:
         )
         self._partials = _Flag.read(websocket, "partials", True)
         self._bad_samples = 0
+        self._unheard = bytearray()
+        """Audio that came and is not yet converted"""
         self._finishing = False
         """Whether no more audio is taken: the client or the daemon has had its last word"""
 
     async def run(self) -> None:
         try:
-            self._converter = PcmConverter(self._format())
+            layout = self._format()
+            self._converter = PcmConverter(layout)
+            self._bytes_per_second = layout.rate * layout.frame_bytes
         except AudioError as error:
             await _refuse(self._websocket, error.code, error.message, POLICY)
             return
@@ -211,8 +215,16 @@ class _StreamSession:
                 await self._obey(message["text"])
 
     async def _hear(self, data: bytes) -> None:
+        """Keep what came until it is worth a wake-up: handling a small frame costs more than it."""
         if self._finishing:
             return
+        self._unheard += data
+        if len(self._unheard) >= self._stream.wake_seconds * self._bytes_per_second:
+            await self._convert()
+
+    async def _convert(self) -> None:
+        """Everything that has come, into the ring."""
+        data, self._unheard = bytes(self._unheard), bytearray()
         samples = self._converter.feed(data)
         if self._converter.bad_samples > self._bad_samples:
             if not self._bad_samples:
@@ -245,6 +257,7 @@ class _StreamSession:
         await obey()
 
     async def _flush(self) -> None:
+        await self._convert()
         self._daemon.supervisor.flush(self._stream)
 
     async def _close(self) -> None:
@@ -255,6 +268,7 @@ class _StreamSession:
     async def _finish(self) -> None:
         if not self._finishing:
             self._finishing = True
+            await self._convert()
             await self._write(self._converter.finish())
         await self._stream.reached(self._daemon.supervisor.flush(self._stream))
 

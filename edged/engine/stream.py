@@ -94,10 +94,14 @@ class Stream:
         return self._open is not None
 
     @property
+    def wake_seconds(self) -> float:
+        """How much news is worth a wake-up now."""
+        return (WAKE_SPEAKING if self.speaking else WAKE_IDLE) / SAMPLE_RATE
+
+    @property
     def is_news(self) -> bool:
         """Whether there is enough that the worker does not know of to wake it."""
-        wanted = WAKE_SPEAKING if self.speaking else WAKE_IDLE
-        return self.written - self.told >= wanted
+        return self.written - self.told >= self.wake_seconds * SAMPLE_RATE
 
     @property
     def free(self) -> int:
