@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test test-long lint types check bench system-packages clean
+.PHONY: help install demo run test test-long lint types check bench docs system-packages clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -36,6 +36,9 @@ bench: install  ## Measure: see bench/README.md
 	$(BIN)/python -m bench.accuracy
 	$(BIN)/python -m bench.streaming
 	$(BIN)/python -m bench.footprint
+
+docs: install  ## Write the reference from the code
+	$(BIN)/python docs/generate.py
 
 system-packages:  ## Install the system libraries that a microphone and its tests use (root)
 	apt-get update -qq

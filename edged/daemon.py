@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from edged import paths
+from edged import paths, profiles
 from edged.audio.microphone import Microphone, MicrophoneState, SourceOptions
 from edged.config import Configuration, read_token
 from edged.engine import choose
@@ -25,6 +25,7 @@ from edged.messages import (
     Event,
     Final,
     Hello,
+    Ready,
     Rung,
 )
 from edged.models.inventory import imported_sources, store
@@ -251,9 +252,12 @@ def ladder(configuration: Configuration) -> list[Rung]:
 
 
 def worker_options(configuration: Configuration) -> WorkerOptions:
+    profile = profiles.matching().engine
     return WorkerOptions(
-        configuration.engine.detector,
-        configuration.providers.get(configuration.engine.provider, {}),
+        detector=configuration.engine.detector,
+        encoder_threads=profile.encoder_threads,
+        decoder_threads=profile.decoder_threads,
+        extra=configuration.providers.get(configuration.engine.provider, {}),
     )
 
 
@@ -267,10 +271,14 @@ def make_supervisor(
         ladder(configuration),
         lambda rung: folder / rung.model,
         worker_options(configuration),
-        admit=choose.too_slow if configuration.engine.model == choose.AUTO else None,
+        admit=_lacks_room if configuration.engine.model == choose.AUTO else None,
         mend=_mend,
         on_change=on_change,
     )
+
+
+def _lacks_room(ready: Ready) -> str | None:
+    return choose.too_slow(ready, profiles.matching().engine.room_to_spare)
 
 
 async def _mend(rung: Rung) -> bool:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 16000
 """Hertz, everywhere behind the audio sources."""
 
-OpenSession = Callable[[Path, int], Session]
-"""Loads a graph on the rung's device with so many threads."""
+OpenSession = Callable[[Path, bool], Session]
+"""Loads a graph on the rung's device; the flag says whether its operators are large enough to be
+shared among threads."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,6 @@ from edged.models.sources import SOURCES
 
 AUTO = "auto"
 CHECK_CLIP_SECONDS = 6.0
-ROOM_TO_SPARE = 0.05
-"""Seconds of work a second of audio up to which `auto` keeps the better model: a partial of a long
-utterance then takes about as long as the wait for the next one, with the rest of the time free"""
 MEMORY_TO_SPARE = 400 << 20
 """Bytes that must be available for `auto` to begin with the better model"""
 
@@ -31,14 +28,14 @@ def ladder(section: EngineSection, built: list[str]) -> list[Rung]:
     return [Rung(name, section.provider, section.device, section.precision) for name in names]
 
 
-def too_slow(ready: Ready) -> str | None:
+def too_slow(ready: Ready, room_to_spare: float) -> str | None:
     """Why a rung has no room to spare on this machine, or None."""
     share = ready.check_seconds / CHECK_CLIP_SECONDS
-    if share <= ROOM_TO_SPARE:
+    if share <= room_to_spare:
         return None
     return (
         f"it needs {share:.3f} s for a second of audio here; "
-        f"auto wants {ROOM_TO_SPARE} s at the most"
+        f"auto wants {room_to_spare} s at the most"
     )
 
 

@@ -59,6 +59,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """What the daemon tells a worker beside its rung."""
 
     detector: str = "silero"
+    encoder_threads: int = 2
+    decoder_threads: int = 1
     extra: dict[str, Any] = {}
     """`[providers.NAME]` of the configuration"""
 
@@ -117,7 +119,8 @@ class _Engine:
         self._provider = plugins.provider(rung.provider)
         device = _device(self._provider, rung.device)
 
-        def open_session(path: Path, threads: int) -> Any:
+        def open_session(path: Path, parallel: bool) -> Any:
+            threads = options.encoder_threads if parallel else options.decoder_threads
             threads = min(threads, os.cpu_count() or 1)
             return self._provider.open(path, device, SessionOptions(threads, options.extra))
 

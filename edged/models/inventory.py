@@ -118,8 +118,8 @@ def _transcriber() -> Any:
     provider = plugins.provider("onnxruntime")
     device = provider.probe()[0]
 
-    def open_session(path: Path, threads: int) -> Any:
-        return provider.open(path, device, SessionOptions(threads))
+    def open_session(path: Path, _parallel: bool) -> Any:
+        return provider.open(path, device, SessionOptions())
 
     def transcribe(model: Model, precision: str, samples: Any) -> str:
         recognizer = plugins.recognizer(model.family)(model, precision, open_session)

@@ -11,6 +11,7 @@ of the same samples letter for letter.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -65,13 +66,11 @@ class Moonshine(Recognizer):
     family: ClassVar[str] = "moonshine"
 
     def __init__(self, model: Model, precision: str, open_session: OpenSession) -> None:
-        threads = 2
         self._tokenizer = Tokenizer(model.path("tokenizer.bin"))
         self._padding = round(model.decoding["padding"] * SAMPLE_RATE)
         self._finished = float(model.decoding["finished"])
-        self._encoder = open_session(model.path(f"{precision}/encoder.onnx"), threads)
-        # One thread: a token's products are too small to share, a second thread only burns CPU.
-        self._decoder = open_session(model.path(f"{precision}/decoder.onnx"), 1)
+        self._encoder = open_session(model.path(f"{precision}/encoder.onnx"), True)
+        self._decoder = open_session(model.path(f"{precision}/decoder.onnx"), False)
         self._cross = [spec.name for spec in self._encoder.outputs]
         self._present = [s.name for s in self._decoder.outputs if s.name.startswith("present")]
         self._attention = [s.name for s in self._decoder.outputs if s.name.startswith("attention")]
@@ -174,7 +173,7 @@ class Moonshine(Recognizer):
         """Where each word's tokens begin and end."""
         said = decoded.said
         firsts = [i for i, t in enumerate(said) if i == 0 or self._tokenizer.starts_word(t)]
-        return zip(firsts, [*firsts[1:], len(said)], strict=True)
+        return itertools.pairwise([*firsts, len(said)])
 
     def words(self, decoded: _Decoded, cross: Mapping[str, Value], length: int) -> tuple[Word, ...]:
         """Times of the words, from the cross-attention of one run over the chosen tokens."""

@@ -42,7 +42,7 @@ class Silero(VoiceDetector):
     context: ClassVar[int] = 64
 
     def __init__(self, open_session: OpenSession) -> None:
-        self._session = open_session(silero_file(), 1)
+        self._session = open_session(silero_file(), False)
         self._rate = np.array(SAMPLE_RATE, np.int64)
         self._start = np.zeros((2, 1, 128), np.float32)
         self._takes_rate = any(spec.name == "sr" for spec in self._session.inputs)

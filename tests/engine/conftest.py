@@ -21,10 +21,10 @@ from tests.conftest import TINY
 
 
 @pytest.fixture(scope="session")
-def open_session() -> Callable[[Path, int], Session]:
+def open_session() -> Callable[[Path, bool], Session]:
     provider = Plugins.discover().provider("onnxruntime")
     device = provider.probe()[0]
-    return lambda path, threads: provider.open(path, device, SessionOptions(threads))
+    return lambda path, parallel: provider.open(path, device, SessionOptions(1 + parallel))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,139 @@
+"""Write the reference from the code: `make docs`. A test checks that it is current."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from edged import messages
+from edged.config import Configuration
+
+FOLDER = Path(__file__).parent
+HEADING = "<!-- Written by docs/generate.py from the code: edit there. -->\n"
+OVERVIEW = """
+One TOML file: `--config FILE`, else `edged.toml` in the user's or service's configuration
+directory (`~/.config/edged`, `/etc/edged`). Environment variables `EDGED_SECTION_KEY` go over it,
+flags over those. Unknown keys are errors. `edged config` prints what is in force.
+
+SIGHUP reads it again (`systemctl reload edged`): everything but `server.host`, `server.port`,
+`server.unix_socket`, `server.max_message_bytes` and `transcripts`, which change with a restart; the
+log says so. A file with a mistake changes nothing.
+
+`EDGED_CACHE_DIR`, `EDGED_STATE_DIR`, `EDGED_CONFIG_DIR` and `EDGED_RUNTIME_DIR` move the folders.
+"""
+API = """
+Over HTTP on `server.port` and on the Unix socket. The REST part is described in full by
+`/openapi.json`; errors are `application/problem+json` (RFC 9457) with a stable `code`, on OpenAI's
+paths in OpenAI's shape. Requests must name this machine in `Host`; pages of other origins are
+refused. Off loopback a bearer token is needed (`Authorization: Bearer`, or `access_token` in the
+query where headers cannot be sent).
+"""
+SOCKETS = """
+`WS /v1/transcripts` follows the microphone; `GET /v1/transcripts/events` is the same as server-sent
+events and resumes after `Last-Event-ID`. `WS /v1/stream` recognises the audio that the client
+sends: `?rate=16000&encoding=s16le&channels=1` (encodings s16le, f32le, mulaw, alaw; 8 to 192 kHz),
+binary frames of any length, and the text frames `{"type":"flush"}` (finish the open utterance) and
+`{"type":"close"}` (finish, answer `closed`, close). All take `partials=0` and `words=1`.
+
+A client that sends faster than it is recognised is made to wait, by not reading from it: nothing is
+dropped. A client that reads too slowly is closed with 4000. Close codes: 1000 done, 1001 the
+server stops (after finals), 1008 refused, 1009 message too large, 1013 too many clients, 4000 too
+slow a reader.
+
+Times are seconds from the stream's start; `clock` is CLOCK_MONOTONIC. Every utterance that started
+gets exactly one final, its text empty when it was no speech.
+"""
+
+
+def configuration() -> str:
+    """docs/configuration.md"""
+    parts = [HEADING, "# Configuration\n", OVERVIEW.lstrip()]
+    for name, field in Configuration.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            parts.append(f"\n## [{name}]\n\n{inspect.getdoc(field.annotation)}\n\n")
+            parts.append("| key | default | |\n| --- | --- | --- |\n")
+            parts += _settings(field.annotation)
+        else:
+            parts.append(f"\n## [{name}.NAME]\n\n{field.description}.\n")
+    return "".join(parts)
+
+
+def _settings(section: type[BaseModel]) -> Iterator[str]:
+    for key, field in section.model_fields.items():
+        default = "" if field.default in (PydanticUndefined, None) else _toml(field.default)
+        yield f"| `{key}` | {default} | {field.description} |\n"
+
+
+def _toml(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"`{text}`" if text else "empty"
+
+
+def api() -> str:
+    """docs/api.md"""
+    parts = [HEADING, "# API\n", API, "\n## REST\n\n| call | answer |\n| --- | --- |\n"]
+    parts += _calls()
+    parts += ["\n## WebSocket and server-sent events\n", SOCKETS, "\n### Events\n"]
+    for event in get_args(messages.Event):
+        parts.append(f"\n**`{event.__struct_config__.tag}`** {inspect.getdoc(event)}\n\n")
+        parts += _fields(event)
+    return "".join(parts)
+
+
+def _calls() -> Iterator[str]:
+    from fastapi.routing import APIRoute
+
+    from edged.api import openai, routes
+
+    for router in (routes.router, openai.router):
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                method = next(iter(route.methods))
+                summary = (inspect.getdoc(route.endpoint) or "").split("\n\n")[0]
+                yield f"| `{method} {route.path}` | {' '.join(summary.split())} |\n"
+
+
+def _fields(struct: type[msgspec.Struct]) -> Iterator[str]:
+    for field in msgspec.structs.fields(struct):
+        yield f"- `{field.encode_name}`: {_type(field.type)}\n"
+
+
+def _type(kind: Any) -> str:
+    """A type in the words of JSON."""
+    words = {
+        str: "string",
+        int: "integer",
+        float: "number",
+        bool: "boolean",
+        types.NoneType: "null",
+    }
+    if kind in words:
+        return words[kind]
+    arguments = get_args(kind)
+    if isinstance(kind, types.UnionType):
+        return " or ".join(_type(argument) for argument in arguments)
+    if kind.__class__.__name__ == "_LiteralGenericAlias":
+        return " or ".join(f"`{argument}`" for argument in arguments)
+    if arguments:
+        return f"list of {_type(arguments[0])}"
+    inside = ", ".join(f"`{f.encode_name}`" for f in msgspec.structs.fields(kind))
+    return f"{{{inside}}}"
+
+
+PAGES = {"configuration.md": configuration, "api.md": api}
+
+
+def main() -> None:
+    for name, write in PAGES.items():
+        (FOLDER / name).write_text(write(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
