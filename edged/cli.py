@@ -151,10 +151,11 @@ def listen(
 ) -> None:
     """Follow a running daemon's microphone in the terminal."""
     from edged.captions import Captions
+    from edged.config import ServerSection, read_token
     from edged.follow import follow
     from edged.messages import encode
 
-    token = token_file.read_text().split()[0] if token_file else None
+    token = read_token(ServerSection(token_file=token_file))
     captions = Captions()
     try:
         for event in follow(url, token, patience=3.0):

@@ -18,6 +18,7 @@ from pydantic_settings import (
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from edged import paths
@@ -149,6 +150,8 @@ def _read(file: Path) -> str:
         return file.read_text("utf-8")
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file} is no text in UTF-8") from error
 
 
 class _Loader:
@@ -165,7 +168,7 @@ class _Loader:
         self._lines = text.splitlines()
         self._written = written
         self._flags = flags
-        self._environment = EnvSettingsSource(Configuration)()
+        self._environment = _read_environment()
 
     def load(self) -> Configuration:
         merged: dict[str, Any] = {}
@@ -202,6 +205,15 @@ class _Loader:
             elif inside and entry.match(line):
                 return number
         return next((n for n, line in enumerate(self._lines, 1) if key in line), 1)
+
+
+def _read_environment() -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(Configuration)()
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"environment: {error}; lists and tables are written as JSON"
+        ) from error
 
 
 def _lay_over(merged: dict[str, Any], source: Mapping[str, Any]) -> None:

@@ -29,6 +29,8 @@ def follow(url: str | None, token: str | None, patience: float = float("inf")) -
     Ends when the daemon says that its source has ended. Raises EdgedError when nothing answers for
     `patience` seconds.
     """
+    from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
     wait, since = FIRST_WAIT, time.monotonic()
     while True:
         try:
@@ -39,7 +41,7 @@ def follow(url: str | None, token: str | None, patience: float = float("inf")) -
                     yield event
                     if isinstance(event, Closed) and event.reason == "source_ended":
                         return
-        except OSError as error:
+        except (OSError, ConnectionClosed, InvalidHandshake) as error:
             if time.monotonic() - since > patience:
                 where = url or default_socket()
                 raise EdgedError(
@@ -51,7 +53,7 @@ def follow(url: str | None, token: str | None, patience: float = float("inf")) -
 
 
 def _connect(url: str | None, token: str | None) -> Any:
-    from websockets.exceptions import InvalidStatus
+    from websockets.exceptions import InvalidStatus, InvalidURI
     from websockets.sync.client import connect, unix_connect
 
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -67,3 +69,5 @@ def _connect(url: str | None, token: str | None) -> Any:
         raise EdgedError(
             f"The daemon refuses ({error.response.status_code}): {body}", code="refused"
         ) from error
+    except (InvalidURI, ValueError) as error:
+        raise EdgedError(f"{url} is no address; use http://HOST:PORT", code="bad_url") from error

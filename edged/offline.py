@@ -12,10 +12,12 @@ import numpy as np
 from edged.audio.files import duration, open_recording
 from edged.config import Configuration
 from edged.daemon import ensure_models, make_supervisor
+from edged.engine.choose import AUTO
 from edged.engine.supervisor import Supervisor
 from edged.engine.transcribe import transcribe
 from edged.errors import EdgedError
 from edged.messages import Event, Final
+from edged.models.inventory import store
 from edged.recognizer import SAMPLE_RATE
 from edged.subtitles import plain, srt, vtt
 
@@ -44,6 +46,8 @@ async def transcribe_files(
 ) -> list[EdgedError]:
     """Write each file's text; returns what went wrong with single files."""
     await ensure_models(configuration)
+    if configuration.engine.model != AUTO:
+        store().get(configuration.engine.model)  # says what is missing before anything is started
     supervisor = make_supervisor(configuration)
     supervisor.start()
     problems: list[EdgedError] = []

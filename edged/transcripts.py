@@ -25,7 +25,7 @@ MOST_WAITING = 10_000
 """Finals kept in memory while the disk takes none"""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS transcripts (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     time REAL NOT NULL,
     stream TEXT NOT NULL,
     text TEXT NOT NULL,
@@ -44,6 +44,7 @@ CREATE TRIGGER IF NOT EXISTS transcripts_removed AFTER DELETE ON transcripts BEG
 END;
 PRAGMA user_version = 1;
 """
+_LAST_NUMBER = "SELECT seq FROM sqlite_sequence WHERE name = 'transcripts'"
 
 
 class Transcript(msgspec.Struct, frozen=True):
@@ -66,15 +67,18 @@ class TranscriptStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = self._connect()
-            self._reader.executescript(_SCHEMA)
-            row = self._reader.execute("SELECT max(id) FROM transcripts").fetchone()
+            # Only once: a full disk must not keep a daemon from starting.
+            if self._reader.execute("PRAGMA user_version").fetchone() == (0,):
+                self._reader.executescript(_SCHEMA)
+            # Kept by SQLite itself, so that a number is not used again when its row is deleted.
+            row = self._reader.execute(_LAST_NUMBER).fetchone()
         except (sqlite3.Error, OSError) as error:
             raise EdgedError(
                 f"{path} cannot be used as transcript store ({error}). Move it away, or set "
                 "transcripts.path, or transcripts.enabled = false",
                 code="store",
             ) from error
-        self._last = row[0] or 0
+        self._last: int = row[0] if row else 0
         self._waiting: deque[Transcript] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -157,17 +161,20 @@ class TranscriptStore:
         if until is not None:
             conditions.append("time < ?")
             values.append(until)  # type: ignore[arg-type]
-        if query:
+        if query and (phrases := _phrases(query)):
             conditions.append(
                 "id IN (SELECT rowid FROM transcripts_text WHERE transcripts_text MATCH ?)"
             )
-            values.append(_phrases(query))  # type: ignore[arg-type]
+            values.append(phrases)  # type: ignore[arg-type]
         statement = (
             "SELECT id, time, stream, text, event FROM transcripts WHERE "  # noqa: S608
             + " AND ".join(conditions)
             + " ORDER BY id LIMIT ?"
         )
-        rows = self._reader.execute(statement, (*values, limit)).fetchall()
+        try:
+            rows = self._reader.execute(statement, (*values, limit)).fetchall()
+        except sqlite3.Error as error:
+            raise EdgedError(f"{self._path} cannot be read: {error}", code="store") from error
         return [
             Transcript(number, started, stream, text, msgspec.json.decode(event, type=Final))
             for number, started, stream, text, event in rows
@@ -189,4 +196,5 @@ class TranscriptStore:
 
 def _phrases(query: str) -> str:
     """Words as FTS5 strings, so that no character of a user's has a meaning of its own."""
-    return " ".join('"' + word.replace('"', '""') + '"' for word in query.split())
+    words = query.replace("\0", " ").split()
+    return " ".join('"' + word.replace('"', '""') + '"' for word in words)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from edged import __version__
 from edged.api import live, openai, problems, routes
 from edged.api.access import AccessControl
+from edged.api.problems import Problem
 from edged.api.schemas import Transcription, VerboseTranscription
 from edged.daemon import Daemon
 
@@ -35,8 +36,8 @@ _SECURITY = {
 class _AllowedOrigins(CORSMiddleware):
     """Lets pages of the configured origins read our answers; a reload changes which."""
 
-    def __init__(self, app: ASGIApp, daemon: Daemon, **options: Any) -> None:
-        super().__init__(app, **options)
+    def __init__(self, app: ASGIApp, /, daemon: Daemon) -> None:
+        super().__init__(app, allow_methods=["GET", "POST"], allow_headers=["*"])
         self._daemon = daemon
 
     def is_allowed_origin(self, origin: str) -> bool:
@@ -59,9 +60,7 @@ def create_app(daemon: Daemon) -> FastAPI:
     app.include_router(live.router)
     _add_page(app)
     problems.install(app)
-    app.add_middleware(
-        _AllowedOrigins, daemon=daemon, allow_methods=["GET", "POST"], allow_headers=["*"]
-    )
+    app.add_middleware(_AllowedOrigins, daemon=daemon)
     app.add_middleware(AccessControl, daemon=daemon)
     _describe_answers(app)
     return app
@@ -81,13 +80,13 @@ def _add_page(app: FastAPI) -> None:
 
 
 def _describe_answers(app: FastAPI) -> None:
-    """Add the schemas that only a response's `anyOf` names."""
+    """Add the schemas that responses name by hand."""
     generate = app.openapi
 
     def complete() -> dict[str, Any]:
         schema = generate()
         components = schema["components"]["schemas"]
-        for model in (Transcription, VerboseTranscription):
+        for model in (Problem, Transcription, VerboseTranscription):
             described = model.model_json_schema(ref_template="#/components/schemas/{model}")
             components.update(described.pop("$defs", {}))
             components[model.__name__] = described

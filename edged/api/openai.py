@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
@@ -75,9 +77,9 @@ async def create_transcription(
     _check_language(language)
     if not daemon.supervisor.ready and daemon.supervisor.problem:
         raise EdgedError(daemon.supervisor.problem.message, code="engine_not_ready")
-    path = await asyncio.to_thread(_spool, file)
+    blocks = await asyncio.to_thread(_open, file)
     words = "word" in timestamp_granularities and response_format == "verbose_json"
-    job = _Job(daemon, path, words)
+    job = _Job(daemon, blocks, words)
     if stream:
         return StreamingResponse(job.stream(), media_type="text/event-stream")
     duration = await job.run()
@@ -92,21 +94,21 @@ def _check_language(language: str | None) -> None:
         )
 
 
-def _spool(file: UploadFile) -> Path:
-    """Write an upload to a file of its own; readers need a name."""
-    suffix = Path(file.filename or "").suffix[:10]
-    with tempfile.NamedTemporaryFile(prefix="edged-", suffix=suffix, delete=False) as target:
-        while piece := file.file.read(1 << 20):
-            target.write(piece)
-    return Path(target.name)
+def _open(file: UploadFile) -> Iterator[np.ndarray]:
+    """The blocks of an upload. Readers need a name, so it lies in a file until it is open."""
+    name = Path(file.filename or "").name or "The file"
+    with tempfile.NamedTemporaryFile(prefix="edged-") as target:
+        shutil.copyfileobj(file.file, target, 1 << 20)
+        target.flush()
+        return open_recording(target.name, name)
 
 
 class _Job:
     """One file on its way."""
 
-    def __init__(self, daemon: Daemon, path: Path, words: bool) -> None:
+    def __init__(self, daemon: Daemon, blocks: Iterator[np.ndarray], words: bool) -> None:
         self._daemon = daemon
-        self._path = path
+        self._blocks = blocks
         self._words = words
         self.finals: list[Final] = []
         self._news: asyncio.Queue[Final | None] = asyncio.Queue()
@@ -119,16 +121,14 @@ class _Job:
     async def run(self) -> float:
         """Recognise all of it; its length in seconds."""
         try:
-            blocks = await asyncio.to_thread(open_recording, self._path)
             return await transcribe(
                 self._daemon.supervisor,
-                blocks,
+                self._blocks,
                 self._take,
                 words=self._words,
                 longest_seconds=self._daemon.configuration.server.max_audio_seconds,
             )
         finally:
-            self._path.unlink(missing_ok=True)
             self._news.put_nowait(None)
 
     async def stream(self) -> AsyncIterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -11,28 +12,32 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
+from msgspec.structs import replace
 
 from edged import __version__
 from edged.api import schemas
-from edged.api.problems import Problem
 from edged.audio.devices import InputDevice
 from edged.daemon import MICROPHONE, Daemon
 from edged.engine.probe import probe_apart, run_apart
 from edged.errors import EdgedError, ModelError
 from edged.messages import Closed, Event, Final, Partial, encode
 from edged.models.sources import SOURCES
-from edged.transcripts import TranscriptStore
+from edged.transcripts import Transcript, TranscriptStore
 
 DEVICES_SECONDS = 5.0
 HEARTBEAT_SECONDS = 15.0
 
 router = APIRouter(prefix="/v1", tags=["edged"])
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "content": {"application/problem+json": {}}}
-    for status in (401, 403, 422)
-}
-_STORE_ERRORS = _ERRORS | {404: {"model": Problem, "content": {"application/problem+json": {}}}}
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"content": content} for status in statuses}
+
+
+_ERRORS = _problems(401, 403, 413, 422)
+_NUMBER = re.compile("[0-9]{1,18}")
+_STORE_ERRORS = _ERRORS | _problems(404, 503)
 
 
 def _daemon(request: Request) -> Daemon:
@@ -166,7 +171,7 @@ async def transcripts(
     q: Annotated[str | None, Query(max_length=1000, description="Words, all of them")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[
-        str | None, Query(pattern=r"^\d{1,18}$", description="From the last page")
+        str | None, Query(pattern="^[0-9]{1,18}$", description="From the last page")
     ] = None,
 ) -> schemas.TranscriptPage:
     """Stored finals, oldest first, in pages."""
@@ -185,6 +190,7 @@ async def transcripts(
     "/transcripts/events",
     response_class=StreamingResponse,
     responses=_ERRORS
+    | _problems(503)
     | {200: {"content": {"text/event-stream": {"example": "event: final\nid: 7\ndata: {}\n\n"}}}},
 )
 async def transcript_events(
@@ -200,7 +206,8 @@ async def transcript_events(
     daemon = _daemon(request)
     if daemon.clients >= daemon.configuration.server.max_clients:
         raise EdgedError("Too many clients; try later", code="too_many_clients")
-    after = int(last_event_id) if last_event_id and last_event_id.isdigit() else None
+    number = _NUMBER.fullmatch(last_event_id or "")
+    after = int(number[0]) if number else None
     stream = _events(daemon, after, partials, words)
     return StreamingResponse(
         stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
@@ -216,9 +223,11 @@ async def _events(
         yield _sse(daemon.hello(MICROPHONE))
         last = after or 0
         if after is not None and daemon.transcripts:
-            for stored in await asyncio.to_thread(_missed, daemon.transcripts, after):
-                last = stored.id or last
-                yield _sse(stored)
+            while missed := await asyncio.to_thread(_missed, daemon.transcripts, last):
+                last = missed[-1].id
+                for stored in missed:
+                    if stored.stream == MICROPHONE:
+                        yield _sse(stored.event if words else replace(stored.event, words=None))
         while not subscriber.too_slow:
             try:
                 event, encoded = await asyncio.wait_for(subscriber.get(), HEARTBEAT_SECONDS)
@@ -236,11 +245,10 @@ async def _events(
         daemon.clients -= 1
 
 
-def _missed(store: TranscriptStore, after: int) -> list[Final]:
-    """The microphone's finals since a number, those still on their way to the disk included."""
+def _missed(store: TranscriptStore, after: int) -> list[Transcript]:
+    """The next finals since a number, those still on their way to the disk included."""
     store.flush(1.0)
-    found = store.find(after=after, limit=1000)
-    return [t.event for t in found if t.stream == MICROPHONE]
+    return store.find(after=after, limit=1000)
 
 
 def _sse(event: Event, encoded: bytes | None = None) -> bytes:

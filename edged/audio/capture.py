@@ -318,9 +318,17 @@ def main(arguments: list[str] | None = None) -> None:
         output.send(Waiting(error.code, error.message))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
+    _end_program()
     # PortAudio may hang in its clean-up when the device is gone: do not wait for it.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _end_program() -> None:
+    """End what a program source has started; the daemon gave us a process group of our own."""
+    if os.getpgrp() == os.getpid():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -16,20 +16,24 @@ from edged.errors import AudioError
 BLOCK_FRAMES = 65536
 
 
-def open_recording(path: str | Path) -> Iterator[np.ndarray]:
-    """Open a sound file and return its blocks.
+def open_recording(path: str | Path, name: str | None = None) -> Iterator[np.ndarray]:
+    """Open a sound file and return its blocks; from then on it needs no name.
 
     soundfile reads WAV, FLAC, Ogg, Opus and MP3; ffmpeg, where it is installed, the rest.
-    Raises AudioError at once for a file that is missing, empty or no audio.
+    Raises AudioError, which calls the file `name`, at once for one that is missing, empty or no
+    audio, and from the blocks for one that is damaged.
     """
     path = Path(path)
+    name = name or str(path)
     try:
+        if not path.is_file():
+            raise AudioError(f"{name} is no file", code="no_file")
         size = path.stat().st_size
     except OSError as error:
-        raise AudioError(f"{path} cannot be read: {error.strerror}", code="no_file") from error
+        raise AudioError(f"{name} cannot be read: {error.strerror}", code="no_file") from error
     if size == 0:
-        raise AudioError(f"{path} is empty", code="empty_audio")
-    return _soundfile_blocks(path) or _ffmpeg_blocks(path)
+        raise AudioError(f"{name} is empty", code="empty_audio")
+    return _soundfile_blocks(path, name) or _ffmpeg_blocks(path, name)
 
 
 def duration(path: str | Path) -> float | None:
@@ -42,23 +46,23 @@ def duration(path: str | Path) -> float | None:
         return None
 
 
-def _soundfile_blocks(path: Path) -> Iterator[np.ndarray] | None:
+def _soundfile_blocks(path: Path, name: str) -> Iterator[np.ndarray] | None:
     import soundfile
 
     try:
         file = soundfile.SoundFile(str(path))
-    except (soundfile.LibsndfileError, OSError):
+    except (soundfile.LibsndfileError, OSError, TypeError):  # TypeError: .raw has no header
         return None
     if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
         raise AudioError(
-            f"{path} has {file.samplerate} samples a second; "
+            f"{name} has {file.samplerate} samples a second; "
             f"edged reads {LOWEST_RATE} to {HIGHEST_RATE}",
             code="bad_rate",
         )
-    return _mix(file)
+    return _mix(file, name)
 
 
-def _mix(file: Any) -> Iterator[np.ndarray]:
+def _mix(file: Any, name: str) -> Iterator[np.ndarray]:
     import soundfile
 
     with file:
@@ -67,26 +71,26 @@ def _mix(file: Any) -> Iterator[np.ndarray]:
             while len(frames := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
                 yield mixer.feed(frames)
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"{file.name} is damaged: {error}", code="damaged_audio") from error
+            raise AudioError(f"{name} is damaged: {error}", code="damaged_audio") from error
         yield mixer.finish()
 
 
-def _ffmpeg_blocks(path: Path) -> Iterator[np.ndarray]:
+def _ffmpeg_blocks(path: Path, name: str) -> Iterator[np.ndarray]:
     program = shutil.which("ffmpeg")
     if program is None:
         raise AudioError(
-            f"{path} is no audio that edged can read (WAV, FLAC, Ogg, Opus, MP3). "
+            f"{name} is no audio that edged can read (WAV, FLAC, Ogg, Opus, MP3). "
             "For other kinds run: sudo apt-get install ffmpeg",
             code="unknown_audio",
         )
     command = [program, "-v", "error", "-nostdin", "-i", f"file:{path}", "-f", "f32le"]
     command += ["-ac", "1", "-ar", "16000", "-"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     first = process.stdout.read(4 * BLOCK_FRAMES)
     if not first:
         process.communicate()
-        raise AudioError(f"{path} is no audio that ffmpeg can read", code="unknown_audio")
+        raise AudioError(f"{name} is no audio that ffmpeg can read", code="unknown_audio")
     return _converted(process, first)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,7 +83,10 @@ class Microphone:
         self._channel: channel.AsyncChannel[CaptureReport] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._over = asyncio.Event()
-        self._opened = False
+        self._heard = False
+        """Whether this capture process has delivered anything"""
+        self._complaint: str | None = None
+        """The reason for waiting that the log has; None once there was audio again"""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -114,13 +119,13 @@ class Microphone:
     async def _keep(self) -> None:
         wait = FIRST_WAIT
         while True:
-            self._opened = False
+            self._heard = False
             await self._start_process()
             await self._over.wait()
             await self._end_process()
             if self.state.state == "ended":
                 return
-            wait = FIRST_WAIT if self._opened else min(wait * 2, LONGEST_WAIT)
+            wait = FIRST_WAIT if self._heard else min(wait * 2, LONGEST_WAIT)
             await asyncio.sleep(wait)
 
     async def _start_process(self) -> None:
@@ -135,6 +140,7 @@ class Microphone:
                 pass_fds=[theirs.fileno(), self._stream.ring.fd],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
             )
         self._channel = channel.AsyncChannel(ours, decode_capture_report, self._take, self._gone)
         self.allow()
@@ -161,26 +167,28 @@ class Microphone:
         if self._channel:
             self._channel.close()
             self._channel = None
-        if self._process and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        if self._process:
+            # With the program that it may have started.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
 
     def _take(self, report: CaptureReport) -> None:
         match report:
             case Captured():
+                if not self._heard:
+                    self._heard, self._complaint = True, None
+                    log.info("listening to %s", self.state.label)
                 self._clock = report.clock
                 self._stream.wrote(report.written, report.clock)
                 self._on_audio()
             case Lost():
                 self._on_gap(report.start, report.end, report.reason)
             case Opened():
-                self._opened = True
                 state = "muted" if self.muted else "listening"
                 self.state = MicrophoneState(
                     state, self._options.source, report.identity, report.label
                 )
-                log.info("listening to %s", report.label)
             case Waiting():
                 self._wait(report.code, report.message)
             case Ended():
@@ -189,8 +197,9 @@ class Microphone:
                 self._over.set()
 
     def _wait(self, code: str, reason: str) -> None:
-        if reason != self.state.reason:
+        if reason != self._complaint:
             log.warning("waiting for a microphone: %s", reason)
+            self._complaint = reason
         self.state = MicrophoneState(
             "waiting",
             self._options.source,

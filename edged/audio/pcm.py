@@ -163,7 +163,7 @@ class Mixer:
         if len(frames) and not np.isfinite(np.abs(frames).max()):
             self.bad_samples += int(np.count_nonzero(~np.isfinite(frames)))
             frames = np.nan_to_num(frames, nan=0.0, posinf=0.0, neginf=0.0)
-        return np.clip(frames, -1.0, 1.0)
+        return np.asarray(np.clip(frames, -1.0, 1.0))
 
     def _mono(self, frames: np.ndarray) -> np.ndarray:
         if frames.shape[1] == 1:

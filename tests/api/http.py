@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,3 +91,31 @@ def form(file: bytes | None, name: str = "speech.wav", **fields: str) -> dict[st
         "headers": {"Content-Type": f"multipart/form-data; boundary={boundary}"},
         "body": b"".join(parts),
     }
+
+
+@contextmanager
+def event_stream(
+    daemon: DaemonProcess, path: str, headers: dict[str, str] | None = None
+) -> Iterator[Iterator[dict[str, Any]]]:
+    """Server-sent events, each with its `event`, its `id` if it has one, and its data as `json`."""
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=SECONDS)
+    try:
+        connection.request("GET", path, headers=headers or {})
+        with connection.getresponse() as response:
+            assert response.status == 200, response.read()
+            assert response.headers.get_content_type() == "text/event-stream"
+            yield _server_sent(response)
+    finally:
+        connection.close()
+
+
+def _server_sent(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    event: dict[str, Any] = {}
+    for line in lines:
+        name, colon, value = line.decode().rstrip("\n").partition(": ")
+        if colon and name:
+            event[name] = value
+        elif not name and event:
+            event["json"] = json.loads(event.pop("data"))
+            yield event
+            event = {}

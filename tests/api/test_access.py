@@ -193,6 +193,7 @@ def test_it_refuses_to_listen_off_loopback_without_a_token(tmp_path: Path) -> No
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
