@@ -6,6 +6,7 @@ errors that name file, line and key.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -245,3 +246,22 @@ def read_token(section: ServerSection) -> str | None:
             f"{section.token_file} can be read by everybody. Run: chmod o= {section.token_file}"
         )
     return lines[0]
+
+
+def check_exposure(section: ServerSection, token: str | None) -> None:
+    """Refuse to listen off loopback without a token. Raises ConfigurationError."""
+    if not is_loopback(section.host) and token is None:
+        raise ConfigurationError(
+            f"server.host = {section.host} can be reached from other machines: set "
+            "server.token_file to a file with a secret, or listen on 127.0.0.1"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable
 
 from edged import paths, profiles
-from edged.audio.microphone import Microphone, MicrophoneState, SourceOptions
-from edged.config import Configuration, read_token
+from edged.config import Configuration, check_exposure, read_token
 from edged.engine import choose
 from edged.engine.stream import Listener, Stream
 from edged.engine.supervisor import Supervisor
@@ -28,6 +27,7 @@ from edged.messages import (
     Ready,
     Rung,
 )
+from edged.microphone import Microphone, MicrophoneState, SourceOptions
 from edged.models.inventory import imported_sources, store
 from edged.models.sources import SOURCES, find_source, source_named
 from edged.models.store import ModelStore
@@ -104,10 +104,12 @@ class Daemon:
         """Read the configuration again; returns what needs a restart, a sentence each."""
         old, new = self.configuration, self._read_again()
         token = read_token(new.server)
+        check_exposure(new.server, token)
+        rungs, options = ladder(new), worker_options(new)
         self.configuration, self.token = new, token
         set_up(new.log.level)
         if new.engine != old.engine or new.providers != old.providers:
-            await self.supervisor.replace(ladder(new), worker_options(new))
+            await self.supervisor.replace(rungs, options)
         if new.microphone != old.microphone:
             await self._change_microphone()
         fixed = [

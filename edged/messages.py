@@ -217,6 +217,10 @@ class Lost(Message, tag="lost", frozen=True):
     reason: str
 
 
+class Beat(Message, tag="beat", frozen=True):
+    """The capture process is alive, whatever its source does."""
+
+
 class Opened(Message, tag="opened", frozen=True):
     """The source delivers."""
 
@@ -240,7 +244,7 @@ class Ended(Message, tag="ended", frozen=True):
     written: int
 
 
-CaptureReport = Captured | Lost | Opened | Waiting | Ended
+CaptureReport = Captured | Lost | Beat | Opened | Waiting | Ended
 CaptureCommand = Mute | Allow
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from edged.config import Configuration
+from edged.config import Configuration, check_exposure
 from edged.daemon import Daemon, ensure_models
 from edged.errors import EdgedError, ModelError
 from edged.log import get_logger
@@ -34,12 +34,11 @@ async def run(read: Callable[[], Configuration]) -> None:
 
 
 async def _serve(daemon: Daemon) -> None:
-    from edged.api.access import check_configuration
     from edged.api.app import create_app
     from edged.api.server import HttpServer
 
     section = daemon.configuration.server
-    check_configuration(section, daemon.token)
+    check_exposure(section, daemon.token)
     server = HttpServer(section)
     stop = asyncio.Event()
     reloads = _Reloads(daemon)

@@ -29,7 +29,6 @@ MAY_IMPORT = {
 """By package, the packages and modules beside the base that it may import"""
 EXCEPTIONS = {
     # The daemon's side of capture writes into a stream of the engine's.
-    ("audio/microphone.py", "engine"),
 }
 
 

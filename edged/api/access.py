@@ -16,32 +16,12 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edged.api.problems import problem
-from edged.config import ServerSection
+from edged.config import ServerSection, is_loopback
 from edged.daemon import Daemon
-from edged.errors import ConfigurationError
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 POLICY = 1008
 """WebSocket close code"""
-
-
-def check_configuration(section: ServerSection, token: str | None) -> None:
-    """Refuse to listen off loopback without a token. Raises ConfigurationError."""
-    if not is_loopback(section.host) and token is None:
-        raise ConfigurationError(
-            f"server.host = {section.host} can be reached from other machines: set "
-            "server.token_file to a file with a secret, or listen on 127.0.0.1"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or name can only be this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _BodyTooLargeError(Exception):

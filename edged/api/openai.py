@@ -77,6 +77,8 @@ async def create_transcription(
     _check_language(language)
     if not daemon.supervisor.ready and daemon.supervisor.problem:
         raise EdgedError(daemon.supervisor.problem.message, code="engine_not_ready")
+    if daemon.streams >= daemon.configuration.server.max_streams:
+        raise EdgedError("Too many streams; try later", code="too_many_clients")
     blocks = await asyncio.to_thread(_open, file)
     words = "word" in timestamp_granularities and response_format == "verbose_json"
     job = _Job(daemon, blocks, words)
@@ -120,6 +122,7 @@ class _Job:
 
     async def run(self) -> float:
         """Recognise all of it; its length in seconds."""
+        self._daemon.streams += 1
         try:
             return await transcribe(
                 self._daemon.supervisor,
@@ -129,6 +132,7 @@ class _Job:
                 longest_seconds=self._daemon.configuration.server.max_audio_seconds,
             )
         finally:
+            self._daemon.streams -= 1
             self._news.put_nowait(None)
 
     async def stream(self) -> AsyncIterator[bytes]:

@@ -30,6 +30,7 @@ from edged.audio.ring import SAMPLE_BYTES, AudioRing
 from edged.errors import EdgedError
 from edged.messages import (
     Allow,
+    Beat,
     Captured,
     CaptureReport,
     Ended,
@@ -47,6 +48,8 @@ BLOCK_SECONDS = 0.032
 """One window of the voice detector: fewer wake-ups would make text later, more cost power"""
 STALL_SECONDS = 0.5
 """Silence of a device after which it is lost: PortAudio does not say so itself"""
+BEAT_SECONDS = 1.0
+"""Time between two signs of life"""
 SMALLEST_GAP = SAMPLE_RATE // 10
 """Samples; shorter ones are jitter"""
 
@@ -276,7 +279,11 @@ def _run(source: Source, connection: channel.Channel[Any]) -> CaptureReport | Me
     """Obey the daemon until the source is over; why it is."""
     source.start()
     source.output.last_block = time.monotonic()
+    beat = time.monotonic()
     while source.done is None:
+        if time.monotonic() - beat > BEAT_SECONDS:
+            beat = time.monotonic()
+            source.output.send(Beat())
         received = connection.receive(0.1)
         if received:
             match received[0]:

@@ -20,8 +20,8 @@ AT_ONCE = 0.9
 """Certainty from which a word needs no second hypothesis"""
 AGREED = 0.6
 """Certainty from which a word is shown that two hypotheses agree on"""
-FIRST = 0.35
-"""Certainty from which an utterance's first word is shown: a sign of life"""
+FIRST = 0.15
+"""Certainty from which the first word is shown while there is no other: a sign of life"""
 _TRAILING = ".,!?;:-\u2026"
 
 
@@ -44,7 +44,7 @@ class Stabilizer:
             # The last word may be the beginning of a longer one, however certain it is.
             _certain(certainty[: len(words) - 1], AT_ONCE),
             _agreement(self._shown, words),
-            bool(certainty) and not self._shown and certainty[0] >= FIRST,
+            len(certainty) > 0 and certainty[0] >= FIRST,
         )
         self._shown = self._stable + words[len(self._stable) : count]
         stable = len(" ".join(self._stable))

@@ -27,6 +27,7 @@ from edged.messages import (
     Audio,
     Close,
     Command,
+    Heard,
     Loading,
     Mark,
     Open,
@@ -46,7 +47,7 @@ FIRST_PARTIAL = 0.10
 """Seconds of new audio between partials until the first word is shown"""
 PARTIAL = 0.30
 """Seconds of new audio between partials"""
-PARTIAL_GROWTH = 0.05
+PARTIAL_GROWTH = 0.06
 """The same, as a share of the utterance's length: a long text needs fewer updates, and each costs
 more"""
 PARTIAL_SHARE = 0.4
@@ -192,7 +193,7 @@ class Worker:
         while True:
             self._receive(0 if self._busy() else None)
             for stream in list(self._streams.values()):
-                self._report(stream.advance())
+                self._report(stream, stream.advance())
             self._partial()
 
     def _busy(self) -> bool:
@@ -228,9 +229,10 @@ class Worker:
         live = (s.behind for s in self._streams.values() if s.live)
         return max(live, default=0) / SAMPLE_RATE
 
-    def _report(self, reports: Iterable[Report]) -> None:
+    def _report(self, stream: _Stream, reports: Iterable[Report]) -> None:
         for report in reports:
-            self._channel.send(report)
+            if stream.wants_partials or not isinstance(report, Heard):
+                self._channel.send(report)
 
     def _next_partial(self) -> _Stream | None:
         speakers = sum(s.pipeline.speaking for s in self._streams.values())
@@ -247,7 +249,7 @@ class Worker:
         started = time.monotonic()
         stream.shown = False
         for report in stream.pipeline.partial():
-            stream.shown = stream.shown or report.__class__.__name__ == "Heard"
+            stream.shown = stream.shown or isinstance(report, Heard)
             self._channel.send(report)
         stream.cost = time.monotonic() - started
 

@@ -163,3 +163,19 @@ def test_a_killed_capture_process_is_replaced(
     follower = Follower(daemon)
     sound.play(sentence).wait(30)
     daemon.wait(lambda: "best of times" in follower.text(), 15)
+
+
+def test_a_capture_process_that_hangs_is_replaced(
+    sound: SoundServer, start_daemon: Start, sentence: Path
+) -> None:
+    sound.plug()
+    daemon = start_daemon("--model", TINY)
+    daemon.wait(lambda: state(daemon) == "listening")
+    capture = daemon.wait(lambda: daemon.child("edged.audio.capture"))
+    capture.suspend()
+    daemon.wait(lambda: state(daemon) == "waiting", 20)
+    daemon.wait(lambda: state(daemon) == "listening", 20)
+    assert not capture.is_running()
+    follower = Follower(daemon)
+    sound.play(sentence).wait(30)
+    daemon.wait(lambda: "best of times" in follower.text(), 15)

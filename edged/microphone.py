@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ log = get_logger(__name__)
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
 """Seconds between tries to get a source back"""
 DEAF_SECONDS = 5.0
-"""Silence of the capture process itself, source open or not, after which it is replaced"""
+"""Silence of the capture process itself after which it is replaced"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ class Microphone:
         self._channel: channel.AsyncChannel[CaptureReport] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._over = asyncio.Event()
+        self._alive = 0.0
+        """When the capture process was last heard of, CLOCK_MONOTONIC"""
         self._heard = False
         """Whether this capture process has delivered anything"""
         self._complaint: str | None = None
@@ -121,15 +124,24 @@ class Microphone:
         while True:
             self._heard = False
             await self._start_process()
-            await self._over.wait()
+            await self._listen()
             await self._end_process()
             if self.state.state == "ended":
                 return
             wait = FIRST_WAIT if self._heard else min(wait * 2, LONGEST_WAIT)
             await asyncio.sleep(wait)
 
+    async def _listen(self) -> None:
+        """Until the source is over, or its process gives no sign of life: PortAudio can hang."""
+        while not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), 1.0)
+            if time.monotonic() - self._alive > DEAF_SECONDS:
+                self._wait("capture_hung", "the capture process does not answer")
+
     async def _start_process(self) -> None:
         self._over.clear()
+        self._alive = time.monotonic()
         ours, theirs = channel.channel_pair()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
@@ -174,6 +186,7 @@ class Microphone:
             await self._process.wait()
 
     def _take(self, report: CaptureReport) -> None:
+        self._alive = time.monotonic()
         match report:
             case Captured():
                 if not self._heard:
