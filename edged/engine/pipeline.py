@@ -22,8 +22,8 @@ View = Callable[[int, int], np.ndarray]
 
 IDLE_RESTART = 10 * SAMPLE_RATE
 """Silence after which the detector begins anew, in samples: where a replay would begin"""
-SILENCE = 1e-3
-"""A window whose samples all lie below this (-60 dBFS) needs no detector"""
+SILENCE = 1e-4
+"""A window whose samples all lie below this (-80 dBFS) needs no detector"""
 
 
 class _Utterance:
