@@ -9,6 +9,8 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
+import os
 import select
 import socket
 from collections import deque
@@ -92,30 +94,37 @@ class AsyncChannel(Generic[T]):
         except BlockingIOError:
             self._keep(message, fds)
             self._loop.add_writer(self._socket, self._writable)
-        except OSError:  # the child is gone; reading will say so
-            pass
+        except OSError as error:
+            _check_gone(error)
 
     def _keep(self, message: Message, fds: Sequence[int]) -> None:
         if isinstance(message, Audio):
             self._counts[message.stream] = message
         else:
-            self._waiting.append((encode(message), fds))
+            # A descriptor may be closed, and its number used again, before this is sent.
+            self._waiting.append((encode(message), [os.dup(fd) for fd in fds]))
 
     def _writable(self) -> None:
         try:
             while self._waiting:
                 _send(self._socket, *self._waiting[0])
-                self._waiting.popleft()
+                _close_all(self._waiting.popleft()[1])
             while self._counts:
                 stream, message = next(iter(self._counts.items()))
                 _send(self._socket, encode(message), ())
                 del self._counts[stream]
         except BlockingIOError:
             return
-        except OSError:
-            self._waiting.clear()
-            self._counts.clear()
+        except OSError as error:
+            _check_gone(error)
+            self._forget()
         self._loop.remove_writer(self._socket)
+
+    def _forget(self) -> None:
+        for _, fds in self._waiting:
+            _close_all(fds)
+        self._waiting.clear()
+        self._counts.clear()
 
     def _readable(self) -> None:
         for _ in range(_READS_PER_WAKE):
@@ -144,6 +153,18 @@ class AsyncChannel(Generic[T]):
             with contextlib.suppress(ValueError, OSError):
                 self._loop.remove_writer(self._socket)
             self._socket.close()
+            self._forget()
+
+
+def _check_gone(error: OSError) -> None:
+    """The other end has gone, which reading will tell; anything else is a fault of ours."""
+    if error.errno not in {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN}:
+        raise error
+
+
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def attach(fd: int, decode: Callable[[bytes], Any]) -> Channel[Any]:

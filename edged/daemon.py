@@ -12,9 +12,9 @@ from edged import paths, profiles
 from edged.config import Configuration, check_exposure, read_token
 from edged.engine import choose
 from edged.engine.stream import Listener, Stream
-from edged.engine.supervisor import Supervisor
+from edged.engine.supervisor import Admit, Supervisor
 from edged.engine.worker import WorkerOptions
-from edged.errors import ModelError
+from edged.errors import EngineError, ModelError
 from edged.hub import Hub
 from edged.log import get_logger, set_up
 from edged.messages import (
@@ -58,6 +58,8 @@ class Daemon:
         self.hub = Hub(lambda: self.configuration.server.client_queue)
         self.transcripts: TranscriptStore | None = None
         self.supervisor = make_supervisor(configuration, self._engine_changed)
+        self._announced: Rung | None = None
+        """The rung that clients know of"""
         self.microphone: Microphone | None = None
         self._stream: Stream | None = None
         self._muted = configuration.microphone.muted
@@ -102,16 +104,18 @@ class Daemon:
 
     async def reload(self) -> list[str]:
         """Read the configuration again; returns what needs a restart, a sentence each."""
+        if self.stopping.is_set():
+            return []
         old, new = self.configuration, self._read_again()
         token = read_token(new.server)
         check_exposure(new.server, token)
         rungs, options = ladder(new), worker_options(new)
         self.configuration, self.token = new, token
         set_up(new.log.level)
-        if new.engine != old.engine or new.providers != old.providers:
-            await self.supervisor.replace(rungs, options)
         if new.microphone != old.microphone:
             await self._change_microphone()
+        if new.engine != old.engine or new.providers != old.providers:
+            await self.supervisor.replace(rungs, options, _admission(new))
         fixed = [
             name
             for name in ("host", "port", "unix_socket", "max_message_bytes")
@@ -124,14 +128,17 @@ class Daemon:
 
     # -- engine -----------------------------------------------------------------------------------
 
-    def _engine_changed(self, before: EngineState, after: EngineState) -> None:
+    def _engine_changed(self, _before: EngineState, after: EngineState) -> None:
         if after.effective:
             notify("READY=1", f"STATUS={after.effective}")
         elif after.reason:
             notify(f"STATUS=no engine: {after.reason}")
-        if before.effective and before.effective != after.effective:
-            event = EngineChanged(before.effective, after.effective, after.reason or "")
+        if after.effective is None or after.effective == self._announced:
+            return
+        if self._announced is not None:
+            event = EngineChanged(self._announced, after.effective, after.reason or "")
             self.hub.publish(event)
+        self._announced = after.effective
 
     # -- microphone -----------------------------------------------------------------------------
 
@@ -147,12 +154,13 @@ class Daemon:
             muted=self._muted,
             on_audio=self._captured,
             on_gap=lambda start, end, reason: self.supervisor.gap(stream, start, end, reason),
-            on_mute=lambda: self._muted_now(stream),
+            on_quiet=lambda: self._fall_silent(stream),
             on_end=lambda: self._source_ended(stream),
         )
         self.microphone.start()
 
-    def _muted_now(self, stream: Stream) -> None:
+    def _fall_silent(self, stream: Stream) -> None:
+        """Muted or lost: what was being said ends here."""
         self.supervisor.flush(stream)
 
     def _captured(self) -> None:
@@ -176,24 +184,26 @@ class Daemon:
         position = self.supervisor.flush(stream)
 
         async def say_so() -> None:
-            await stream.reached(position)
-            self.hub.publish(Closed("source_ended"))
+            with contextlib.suppress(EngineError):
+                await stream.reached(position)
+                self.hub.publish(Closed("source_ended"))
 
         self._ending = asyncio.create_task(say_so())
 
     async def _stop_microphone(self) -> None:
-        assert self.microphone is not None
-        assert self._stream is not None
-        await self.microphone.stop()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._finish(self._stream), FINISH_SECONDS)
-        self.supervisor.close(self._stream)
+        microphone, stream = self.microphone, self._stream
         self.microphone = self._stream = None
-
-    async def _finish(self, stream: Stream) -> None:
-        position = self.supervisor.flush(stream)
-        if stream.speaking or self.supervisor.ready:
-            await stream.reached(position)
+        if microphone is None or stream is None:
+            return
+        await microphone.stop()
+        try:
+            async with asyncio.timeout(FINISH_SECONDS):
+                if not self.supervisor.problem:
+                    await stream.reached(self.supervisor.flush(stream))
+        except TimeoutError:
+            log.error("the last words cannot be recognised in time and are given up")
+            stream.skip(stream.written, "overrun")
+        self.supervisor.close(stream)
 
     async def _change_microphone(self) -> None:
         if self.microphone:
@@ -273,10 +283,15 @@ def make_supervisor(
         ladder(configuration),
         lambda rung: folder / rung.model,
         worker_options(configuration),
-        admit=_lacks_room if configuration.engine.model == choose.AUTO else None,
+        admit=_admission(configuration),
         mend=_mend,
         on_change=on_change,
     )
+
+
+def _admission(configuration: Configuration) -> Admit | None:
+    """`auto` leaves a rung that has no room to spare; a model by name is taken as it is."""
+    return _lacks_room if configuration.engine.model == choose.AUTO else None
 
 
 def _lacks_room(ready: Ready) -> str | None:
@@ -289,8 +304,8 @@ async def _mend(rung: Rung) -> bool:
         if not find_source(source_named(rung.model), imported_sources()):
             return False
         await build_apart(rung.model, rung.precision)
-    except ModelError as error:
-        log.error("%s", error.message)
+    except (ModelError, OSError) as error:
+        log.error("%s", error)
         return False
     return True
 

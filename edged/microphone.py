@@ -32,6 +32,8 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
 """Seconds between tries to get a source back"""
 DEAF_SECONDS = 5.0
 """Silence of the capture process itself after which it is replaced"""
+OPEN_SECONDS = 30.0
+"""The same while it opens its source: a slow board takes its time to start PortAudio"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,14 @@ class Microphone:
         muted: bool,
         on_audio: Callable[[], None],
         on_gap: Callable[[int, int, str], None],
-        on_mute: Callable[[], None],
+        on_quiet: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
         self._options = options
         self._stream = stream
         self._on_audio = on_audio
         self._on_gap = on_gap
-        self._on_mute = on_mute
+        self._on_quiet = on_quiet
         self._on_end = on_end
         self.muted = muted
         self.state = MicrophoneState("waiting", options.source)
@@ -84,6 +86,8 @@ class Microphone:
         self._channel: channel.AsyncChannel[CaptureReport] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._over = asyncio.Event()
+        self._open = False
+        """Whether the capture process has opened its source"""
         self._alive = 0.0
         """When the capture process was last heard of, CLOCK_MONOTONIC"""
         self._heard = False
@@ -112,7 +116,7 @@ class Microphone:
         if self.state.state in {"listening", "muted"}:
             self.state.state = "muted" if muted else "listening"
         if muted:
-            self._on_mute()
+            self._on_quiet()
 
     def allow(self) -> None:
         """Tell a source that is not bound to time how far it may write."""
@@ -136,11 +140,15 @@ class Microphone:
         while not self._over.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), 1.0)
-            if time.monotonic() - self._alive > DEAF_SECONDS:
+            self.allow()
+            patience = DEAF_SECONDS if self._open else OPEN_SECONDS
+            if time.monotonic() - self._alive > patience:
                 self._wait("capture_hung", "the capture process does not answer")
 
     async def _start_process(self) -> None:
         self._over.clear()
+        self._open = False
+        muted = self.muted
         self._alive = time.monotonic()
         ours, theirs = channel.channel_pair()
         with theirs:
@@ -155,6 +163,8 @@ class Microphone:
                 start_new_session=True,
             )
         self._channel = channel.AsyncChannel(ours, decode_capture_report, self._take, self._gone)
+        if self.muted != muted:
+            self._channel.send(Mute(self.muted))
         self.allow()
 
     def _arguments(self, fd: int) -> list[str]:
@@ -198,6 +208,7 @@ class Microphone:
             case Lost():
                 self._on_gap(report.start, report.end, report.reason)
             case Opened():
+                self._open = True
                 state = "muted" if self.muted else "listening"
                 self.state = MicrophoneState(
                     state, self._options.source, report.identity, report.label
@@ -205,11 +216,15 @@ class Microphone:
             case Waiting():
                 self._wait(report.code, report.message)
             case Ended():
+                # Counts may have been dropped on the way; this one never is.
+                self._stream.wrote(max(self._stream.written, report.written), time.monotonic())
                 self.state = MicrophoneState("ended", self._options.source)
                 self._on_end()
                 self._over.set()
 
     def _wait(self, code: str, reason: str) -> None:
+        if self._heard:
+            self._on_quiet()
         if reason != self._complaint:
             log.warning("waiting for a microphone: %s", reason)
             self._complaint = reason

@@ -6,11 +6,13 @@ cannot be written is kept in memory, within bounds, and tried again.
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 import threading
 import time
 from collections import deque
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
@@ -66,13 +68,16 @@ class TranscriptStore:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._reader = self._connect()
+            self._lock = _take_lock(path.with_suffix(".lock"))
+            self._reader, self._writer = self._connect(), self._connect()
             # Only once: a full disk must not keep a daemon from starting.
             if self._reader.execute("PRAGMA user_version").fetchone() == (0,):
                 self._reader.executescript(_SCHEMA)
             # Kept by SQLite itself, so that a number is not used again when its row is deleted.
             row = self._reader.execute(_LAST_NUMBER).fetchone()
         except (sqlite3.Error, OSError) as error:
+            if hasattr(self, "_lock"):
+                self._lock.close()
             raise EdgedError(
                 f"{path} cannot be used as transcript store ({error}). Move it away, or set "
                 "transcripts.path, or transcripts.enabled = false",
@@ -108,7 +113,7 @@ class TranscriptStore:
         return numbered
 
     def _write(self) -> None:
-        connection = self._connect()
+        connection = self._writer
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -130,7 +135,7 @@ class TranscriptStore:
         try:
             with connection:
                 connection.executemany(
-                    "INSERT OR REPLACE INTO transcripts (id, time, stream, text, event) "
+                    "INSERT INTO transcripts (id, time, stream, text, event) "
                     "VALUES (?, ?, ?, ?, ?)",
                     rows,
                 )
@@ -192,6 +197,22 @@ class TranscriptStore:
             self._changed.notify()
         self._thread.join(5)
         self._reader.close()
+        self._lock.close()
+
+
+def _take_lock(path: Path) -> TextIO:
+    """Keep other daemons out: they would give the same numbers. Raises EdgedError."""
+    lock = path.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise EdgedError(
+            f"Another edged keeps its transcripts beside {path}. Give this one a place of its own "
+            "with transcripts.path, or set transcripts.enabled = false",
+            code="store",
+        ) from error
+    return lock
 
 
 def _phrases(query: str) -> str:

@@ -60,6 +60,8 @@ class AccessControl:
         if not self._knows(host):
             return 403, "unknown_host", f"Host {host!r} is not this machine's"
         origin = headers.get("origin")
+        if origin is None and _is_from_another_page(headers):
+            return 403, "unknown_origin", "Pages of other origins may not use this"
         if origin is not None and not self._trusts(origin, host):
             return 403, "unknown_origin", f"Pages of {origin!r} may not connect"
         if not self._has_token(scope, headers) and not _is_preflight(scope, headers):
@@ -169,6 +171,12 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_from_another_page(headers: dict[str, str]) -> bool:
+    """Whether a page elsewhere embeds this: browsers send no Origin with an image or a script."""
+    foreign = headers.get("sec-fetch-site") in {"cross-site", "same-site"}
+    return foreign and headers.get("sec-fetch-mode") != "navigate"
 
 
 def _own_names() -> set[str]:

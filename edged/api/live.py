@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -32,13 +33,10 @@ router = APIRouter()
 _numbers = itertools.count(1)
 
 
-class _Flag:
-    """Query parameters `partials` and `words`: anything but 0, false and no is yes."""
-
-    @staticmethod
-    def read(websocket: WebSocket, name: str, default: bool) -> bool:
-        value = websocket.query_params.get(name)
-        return default if value is None else value.lower() not in {"0", "false", "no", ""}
+def _flag(websocket: WebSocket, name: str, default: bool) -> bool:
+    """A query parameter: anything but 0, false and no is yes."""
+    value = websocket.query_params.get(name)
+    return default if value is None else value.lower() not in {"0", "false", "no", ""}
 
 
 @router.websocket("/v1/transcripts")
@@ -47,10 +45,10 @@ async def follow_microphone(websocket: WebSocket) -> None:
     daemon: Daemon = websocket.app.state.daemon
     if not await _admit(websocket, daemon):
         return
-    subscriber = daemon.hub.subscribe(words=_Flag.read(websocket, "words", False))
+    subscriber = daemon.hub.subscribe(words=_flag(websocket, "words", False))
     try:
         await _send(websocket, daemon.hello(MICROPHONE))
-        partials = _Flag.read(websocket, "partials", True)
+        partials = _flag(websocket, "partials", True)
         await _race(
             _forward(websocket, subscriber, partials),
             _until_gone(websocket),
@@ -160,12 +158,16 @@ class _StreamSession:
         self._name = f"stream-{next(_numbers)}"
         self._subscriber = Subscriber(
             daemon.configuration.server.client_queue,
-            _Flag.read(websocket, "words", False),
+            _flag(websocket, "words", False),
         )
-        self._partials = _Flag.read(websocket, "partials", True)
+        self._partials = _flag(websocket, "partials", True)
         self._bad_samples = 0
         self._unheard = bytearray()
         """Audio that came and is not yet converted"""
+        self._unwritten: deque[Any] = deque()
+        """Converted, and waiting for room in the ring"""
+        self._order = asyncio.Lock()
+        """One at a time converts and writes: the client's audio keeps its order"""
         self._finishing = False
         """Whether no more audio is taken: the client or the daemon has had its last word"""
 
@@ -180,8 +182,8 @@ class _StreamSession:
         self._stream = self._daemon.open_stream(
             self._publish, partials=self._partials, words=self._subscriber.words
         )
-        await _send(self._websocket, self._daemon.hello(self._name))
         try:
+            await _send(self._websocket, self._daemon.hello(self._name))
             await _race(
                 _forward(self._websocket, self._subscriber, self._partials),
                 self._receive(),
@@ -219,11 +221,21 @@ class _StreamSession:
         if self._finishing:
             return
         self._unheard += data
-        if len(self._unheard) >= self._stream.wake_seconds * self._bytes_per_second:
-            await self._convert()
+        if len(self._unheard) >= self._stream.chunk_seconds * self._bytes_per_second:
+            await self._take_in()
 
-    async def _convert(self) -> None:
-        """Everything that has come, into the ring."""
+    async def _take_in(self, last: bool = False) -> None:
+        """Everything that has come, into the ring; `last` with what the resampler holds."""
+        async with self._order:
+            self._queue(self._convert())
+            if last:
+                self._queue(self._converter.finish())
+            await self._write()
+
+    def _queue(self, samples: Any) -> None:
+        self._unwritten += (samples[i : i + PIECE] for i in range(0, len(samples), PIECE))
+
+    def _convert(self) -> Any:
         data, self._unheard = bytes(self._unheard), bytearray()
         samples = self._converter.feed(data)
         if self._converter.bad_samples > self._bad_samples:
@@ -232,14 +244,16 @@ class _StreamSession:
                     Error("bad_samples", "Samples that are no numbers are taken as silence")
                 )
             self._bad_samples = self._converter.bad_samples
-        await self._write(samples)
+        return samples
 
-    async def _write(self, samples: Any) -> None:
-        """Into the ring, as room is made: a client that is too fast is not read meanwhile."""
-        for first in range(0, len(samples), PIECE):
-            piece = samples[first : first + PIECE]
-            await self._stream.room(len(piece))
-            self._stream.write(piece)
+    async def _write(self) -> None:
+        """Into the ring, as room is made: a client that is too fast is not read meanwhile.
+
+        What is not yet written when this is cancelled is written by the next call.
+        """
+        while self._unwritten:
+            await self._stream.room(len(self._unwritten[0]))
+            self._stream.write(self._unwritten.popleft())
             self._daemon.supervisor.notify(self._stream)
 
     async def _obey(self, text: str) -> None:
@@ -257,7 +271,7 @@ class _StreamSession:
         await obey()
 
     async def _flush(self) -> None:
-        await self._convert()
+        await self._take_in()
         self._daemon.supervisor.flush(self._stream)
 
     async def _close(self) -> None:
@@ -268,8 +282,9 @@ class _StreamSession:
     async def _finish(self) -> None:
         if not self._finishing:
             self._finishing = True
-            await self._convert()
-            await self._write(self._converter.finish())
+            await self._take_in(last=True)
+        elif self._unwritten:
+            await self._take_in()
         await self._stream.reached(self._daemon.supervisor.flush(self._stream))
 
     async def _stop(self) -> None:

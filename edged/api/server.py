@@ -21,6 +21,7 @@ from edged.log import get_logger
 log = get_logger(__name__)
 
 SHUTDOWN_SECONDS = 3
+KEEPALIVE_SECONDS = 30
 SOCKET_NAME = "edged.sock"
 
 
@@ -38,8 +39,9 @@ class HttpServer:
     def __init__(self, section: ServerSection) -> None:
         """Bind. Raises PortInUseError."""
         self._tcp = _listen_tcp(section.host, section.port)
-        self._unix_path = _unix_path(section)
-        self._unix = _listen_unix(self._unix_path) if self._unix_path else None
+        path = _unix_path(section)
+        self._unix = _listen_unix(path) if path else None
+        self._unix_path = path if self._unix else None
         self._section = section
         self.port: int = self._tcp.getsockname()[1]
 
@@ -59,6 +61,9 @@ class HttpServer:
             ws="websockets-sansio",
             ws_max_size=self._section.max_message_bytes,
             ws_per_message_deflate=False,
+            # A client that is made to wait answers a ping only after all it has sent before;
+            # TCP's own keepalive finds those that are gone.
+            ws_ping_timeout=None,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             backlog=128,
         )
@@ -84,6 +89,9 @@ def _listen_tcp(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS // 3)
     try:
         sock.bind((host, port))
     except OSError as error:

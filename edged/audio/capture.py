@@ -84,6 +84,8 @@ class Output:
 
     def write_at_will(self, block: Any) -> None:
         """Take a block of a source that is not bound to time."""
+        if self._muted:
+            return
         self.position = self._ring.write(self.position, block)
         self._count(Captured(self.position, time.monotonic()))
 
@@ -243,10 +245,13 @@ class Recording(Source):
     def _play(self, blocks: Iterator[Any]) -> None:
         started = time.monotonic()
         played = 0
-        for block in blocks:
-            for piece in _pieces(block, round(SAMPLE_RATE * BLOCK_SECONDS)):
-                played += len(piece)
-                self._deliver(piece, started + played / SAMPLE_RATE)
+        try:
+            for block in blocks:
+                for piece in _pieces(block, round(SAMPLE_RATE * BLOCK_SECONDS)):
+                    played += len(piece)
+                    self._deliver(piece, started + played / SAMPLE_RATE)
+        except EdgedError as error:  # damaged: what came before it was heard
+            sys.stderr.write(f"{error.message}\n")
         self.done = Ended(self.output.position)
 
     def _deliver(self, piece: Any, due: float) -> None:
@@ -277,6 +282,7 @@ def _source(options: argparse.Namespace, output: Output) -> Source:
 
 def _run(source: Source, connection: channel.Channel[Any]) -> CaptureReport | Message:
     """Obey the daemon until the source is over; why it is."""
+    source.output.send(Beat())
     source.start()
     source.output.last_block = time.monotonic()
     beat = time.monotonic()

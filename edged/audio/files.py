@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edged.audio.pcm import HIGHEST_RATE, LOWEST_RATE, Mixer, PcmConverter, PcmFormat
+from edged.audio.pcm import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS, Mixer, PcmConverter, PcmFormat
 from edged.errors import AudioError
 
 BLOCK_FRAMES = 65536
@@ -59,6 +59,8 @@ def _soundfile_blocks(path: Path, name: str) -> Iterator[np.ndarray] | None:
             f"edged reads {LOWEST_RATE} to {HIGHEST_RATE}",
             code="bad_rate",
         )
+    if file.channels > MOST_CHANNELS:
+        raise AudioError(f"{name} has {file.channels} channels", code="bad_channels")
     return _mix(file, name)
 
 

@@ -42,7 +42,8 @@ def is_speech(hypothesis: Hypothesis, evidence: Evidence) -> bool:
         return False
     if evidence.clear >= CLEAR_WINDOWS:
         return True
+    if hypothesis.retried:
+        return False
     if evidence.total >= MUCH:
         return hypothesis.confidence >= FAIRLY
-    readily = hypothesis.confidence >= READILY and not hypothesis.retried
-    return evidence.total >= LITTLE and readily
+    return evidence.total >= LITTLE and hypothesis.confidence >= READILY

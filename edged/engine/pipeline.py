@@ -71,6 +71,12 @@ class Pipeline:
         """Samples before this one have been judged."""
         return self._endpointer.position
 
+    def can_go_on(self, written: int) -> bool:
+        """Whether there is a window to judge or a mark to reach."""
+        if self._marks and self._marks[0].start <= written:
+            return True
+        return written - self.position >= self._detector.window
+
     @property
     def speaking(self) -> bool:
         return self._utterance is not None
@@ -170,8 +176,9 @@ class Pipeline:
         if self._utterance is not None:
             if self._utterance.guess is None:
                 yield from self._guess(mark.start)
-            yield self._finish(mark.start, mark.end)
-        yield self._restart(mark.end, mark.end)
+            yield self._finish(mark.start, max(mark.end, mark.start))
+        position = max(mark.end, self.position)
+        yield self._restart(position, position)
 
     def _cut(self) -> Iterator[Report]:
         """End a long utterance at its quietest place; the next one begins there."""

@@ -39,6 +39,7 @@ PING_SECONDS = 0.5
 DUMP_SECONDS = 0.3
 """Time for a stuck worker to write its stacks before it is killed"""
 LAST_LINES = 20
+LONGEST_LINE = 16384
 BEHIND_SECONDS = 3.0
 """Lag of live audio that a slower model is blamed for"""
 BEHIND_PONGS = 6
@@ -84,6 +85,7 @@ class WorkerProcess:
         self._hung = False
         self._killed = False
         self._late_pongs = 0
+        self._behind = False
         self._stderr: deque[str] = deque(maxlen=LAST_LINES)
         self._reader = asyncio.create_task(self._read_stderr())
 
@@ -165,15 +167,12 @@ class WorkerProcess:
             self._check_answer(hang_seconds)
             if self._hung:
                 await self._dump_and_kill()
-            elif replaceable and self._behind:
+            elif replaceable and self._late_pongs >= BEHIND_PONGS:
+                self._behind = True
                 await self.kill()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), PING_SECONDS)
         return await self._end()
-
-    @property
-    def _behind(self) -> bool:
-        return self._late_pongs >= BEHIND_PONGS
 
     def _check_answer(self, hang_seconds: float) -> None:
         now = time.monotonic()
@@ -208,14 +207,14 @@ class WorkerProcess:
             await asyncio.wait_for(self._process.wait(), 2.0)
         except TimeoutError:
             await self.kill()
-        await self._reader
+        await asyncio.wait({self._reader}, timeout=1.0)
 
     async def _end(self) -> End:
         # A closed socket is the end, whatever the process still does.
         with contextlib.suppress(ProcessLookupError):
             if self._process.returncode is None:
                 await _wait_or_kill(self._process)
-        await self._reader
+        await asyncio.wait({self._reader}, timeout=1.0)  # a grandchild may hold it open
         code = self._process.returncode or 0
         fault = self._hung or not (self._killed or code == -signal.SIGKILL)
         return End(self._reason(code), fault, self._hung, self._behind)
@@ -226,7 +225,7 @@ class WorkerProcess:
         if self._behind:
             return "it could not keep up with live audio"
         if code < 0:
-            what = f"it was ended by {signal.Signals(-code).name}"
+            what = f"it was ended by {_signal_name(-code)}"
         else:
             what = f"it left with exit code {code}"
         last = next((line for line in reversed(self._stderr) if line.strip()), "")
@@ -234,10 +233,19 @@ class WorkerProcess:
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
-        async for line in self._process.stderr:
-            text = line.decode("utf-8", "replace").rstrip()
-            self._stderr.append(text)
-            log.info("worker %d: %s", self.pid, text)
+        rest = ""
+        while data := await self._process.stderr.read(4096):
+            *lines, rest = (rest + data.decode("utf-8", "replace"))[-LONGEST_LINE:].split("\n")
+            for line in lines:
+                self._stderr.append(line)
+                log.info("worker %d: %s", self.pid, line)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 async def _wait_or_kill(process: asyncio.subprocess.Process) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edged.audio.ring import AudioRing
+from edged.errors import EngineError
 from edged.messages import (
     Began,
     EngineState,
@@ -33,9 +34,12 @@ from edged.recognizer import SAMPLE_RATE
 RING_SECONDS = 60
 MARGIN = 2 * SAMPLE_RATE
 """Samples kept free between the writer and what a worker may still read"""
-WAKE_SPEAKING, WAKE_IDLE = 512, 1024
+NEWS, IDLE_NEWS = 512, 2048
 """Samples of news for which a worker is woken, while somebody speaks and while nobody does: waking
 a process costs more than what it then does"""
+LOUDER, FLOOR_RISE = 1.5, 1.05
+"""A level so many times the floor is news at once: somebody may have begun to speak. The floor is
+the lowest level of late; it rises by this factor each time it is looked at"""
 ARRIVALS = 4096
 """Blocks whose time of arrival is remembered"""
 
@@ -63,6 +67,8 @@ class Stream:
         self.written = 0
         self.told = 0
         """How far the worker knows it to be filled"""
+        self._floor = float("inf")
+        """Mean square of the quietest audio of late"""
         self.resume = 0
         """Where a new worker begins"""
         self.floor = 0
@@ -76,6 +82,7 @@ class Stream:
         """First sample of the utterance that has begun"""
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS)
         self._progress = asyncio.Event()
+        self._closed = False
 
     # -- audio in -------------------------------------------------------------------------------
 
@@ -94,31 +101,48 @@ class Stream:
         return self._open is not None
 
     @property
-    def wake_seconds(self) -> float:
-        """How much news is worth a wake-up now."""
-        return (WAKE_SPEAKING if self.speaking else WAKE_IDLE) / SAMPLE_RATE
+    def chunk_seconds(self) -> float:
+        """How much audio is worth handling at once."""
+        return (NEWS if self.speaking else 2 * NEWS) / SAMPLE_RATE
 
-    @property
     def is_news(self) -> bool:
         """Whether there is enough that the worker does not know of to wake it."""
-        return self.written - self.told >= self.wake_seconds * SAMPLE_RATE
+        news = self.written - self.told
+        if self.speaking or news >= IDLE_NEWS:
+            return news >= NEWS
+        return news >= NEWS and self._is_louder()
+
+    def _is_louder(self) -> bool:
+        samples = self.ring.view(self.told, self.written)
+        level = float(samples @ samples) / len(samples)
+        self._floor = min(level, self._floor * FLOOR_RISE)
+        return level > LOUDER**2 * self._floor
 
     @property
     def free(self) -> int:
         """Samples that can be written before something needed is overwritten."""
-        return self.ring.capacity - MARGIN - (self.written - self.floor)
+        missing = sum(
+            mark.end - max(mark.start, self.floor)
+            for mark in self.marks
+            if self.floor < mark.end <= self.written
+        )
+        return self.ring.capacity - MARGIN - (self.written - self.floor - missing)
 
     async def room(self, samples: int) -> None:
-        """Wait until so many samples can be written."""
+        """Wait until so many samples can be written. Raises EngineError once it is closed."""
         while self.free < samples:
-            self._progress.clear()
-            await self._progress.wait()
+            await self._news()
 
     async def reached(self, position: int) -> None:
-        """Wait until everything before `position` is done with."""
+        """Wait until everything before `position` is done with. Raises EngineError when closed."""
         while self.resume < position:
-            self._progress.clear()
-            await self._progress.wait()
+            await self._news()
+
+    async def _news(self) -> None:
+        if self._closed:
+            raise EngineError("The stream is closed", code="stream_closed")
+        self._progress.clear()
+        await self._progress.wait()
 
     def clock_of(self, position: int) -> float:
         """CLOCK_MONOTONIC at which the sample before `position` arrived, in seconds."""
@@ -166,7 +190,13 @@ class Stream:
         if report.start < self.floor or report.resume <= self.resume:
             return
         self._begin(report.start)
+        final = self._final(report)
         self._open = None
+        # Room is made before anybody is told, who may want to write.
+        self._pass(report.resume, min(report.end, report.resume))
+        self._listener(final)
+
+    def _final(self, report: Said) -> Final:
         now = time.monotonic()
         decided = self.clock_of(report.decided)
         latency = Latency(
@@ -178,22 +208,29 @@ class Stream:
             EventWord(w.text, _seconds(w.start), _seconds(w.end), round(w.confidence, 3))
             for w in report.words
         ]
-        self._listener(
-            Final(
-                utterance=self._utterance,
-                text=report.text,
-                start=_seconds(report.start),
-                end=_seconds(report.end),
-                confidence=round(report.confidence, 3),
-                engine=self.engine,
-                latency=latency,
-                clock=round(self.clock_of(report.start), 4),
-                words=words if self.words else None,
-            )
+        return Final(
+            utterance=self._utterance,
+            text=report.text,
+            start=_seconds(report.start),
+            end=_seconds(report.end),
+            confidence=round(report.confidence, 3),
+            engine=self.engine,
+            latency=latency,
+            clock=round(self.clock_of(report.start), 4),
+            words=words if self.words else None,
         )
-        self._pass(report.resume, min(report.end, report.resume))
+
+    def _abandon(self, end: int) -> None:
+        """Give the open utterance its final, without text."""
+        if self._open is None:
+            return
+        empty = Said(self.number, self._open, end, end, end, "", 0.0, end)
+        self._listener(self._final(empty))
+        self._open = None
 
     def _pass(self, position: int, floor: int) -> None:
+        if self._open is not None and floor > self._open:
+            self._abandon(floor)  # another worker, of another kind, did not find it
         self.resume = max(self.resume, position)
         self.floor = max(self.floor, floor)
         self.marks = [mark for mark in self.marks if mark.end > self.resume]
@@ -212,25 +249,13 @@ class Stream:
 
     def skip(self, end: int, reason: Any) -> None:
         """Give up everything before `end`: say so, and close the utterance that had begun."""
-        start = self.floor
-        if self._open is not None:
-            start = self._open
-            self._say(
-                Said(
-                    stream=self.number,
-                    start=start,
-                    end=end,
-                    speech_end=end,
-                    decided=end,
-                    text="",
-                    confidence=0.0,
-                    resume=max(end, self.resume + 1),
-                )
-            )
+        start = self.floor if self._open is None else self._open
+        self._abandon(end)
         self._pass(end, end)
         self.announce_gap(start, end, reason)
 
     def close(self) -> None:
+        self._closed = True
         self.ring.close()
         self._progress.set()
 

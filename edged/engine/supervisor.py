@@ -44,6 +44,9 @@ KILLED_LOADING = 5
 """Workers in a row that were killed from outside while they loaded, before their rung is blamed:
 perhaps they need more memory than there is"""
 LONGEST_WAIT_SECONDS = 60.0
+DEATHS, KILLS = 2, 5
+"""Workers in a row that died, or were killed from outside, at the same samples before these are
+skipped: killed for what they need, perhaps"""
 
 Locate = Callable[[Rung], Path]
 """The folder of a rung's model"""
@@ -78,6 +81,10 @@ class Supervisor:
         self._worker: WorkerProcess | None = None
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
+        self._generation = 0
+        """Counts the ladders, so that what was begun for one is not applied to the next"""
+        self._wake = asyncio.Event()
+        """Ends a pause"""
         self._index = 0
         self._reason: str | None = None
         """Why it is not the first rung"""
@@ -85,6 +92,8 @@ class Supervisor:
         self._killed_loading = 0
         self._progressed = False
         self._last_working: Working | None = None
+        self._deaths = 0
+        """Workers in a row that ended at `_last_working`"""
         self._hang_seconds = HANG_SECONDS
         self.state = EngineState(self._ladder[0] if self._ladder else None, None, "starting")
         self.starts = 0
@@ -123,11 +132,18 @@ class Supervisor:
         for stream in list(self._streams.values()):
             self.close(stream)
 
-    async def replace(self, ladder: Sequence[Rung], options: msgspec.Struct) -> None:
+    async def replace(
+        self, ladder: Sequence[Rung], options: msgspec.Struct, admit: Admit | None = None
+    ) -> None:
         """Go over to another ladder: its first rung is started, everything is replayed."""
+        self._generation += 1
         self._ladder = list(ladder)
         self._options = options
+        self._admit = admit
         self._go_to(0, None)
+        self._fruitless = 0
+        self.problem = None
+        self._wake.set()
         if self._worker:
             await self._worker.kill()
 
@@ -154,7 +170,7 @@ class Supervisor:
         """There is new audio in a stream's ring."""
         if stream.free < 0:
             self._overrun(stream)
-        if stream.is_news:
+        if stream.is_news():
             self._announce(stream)
 
     def _announce(self, stream: Stream) -> None:
@@ -214,22 +230,36 @@ class Supervisor:
     # -- keeping a worker -----------------------------------------------------------------------
 
     async def _keep(self) -> None:
+        """For ever: whatever goes wrong here too must not leave the daemon without an engine."""
         while True:
-            rung = self._ladder[self._index]
-            self.starts += 1
-            self._progressed = False
-            self._worker = await WorkerProcess.start(
-                rung, self._locate(rung), self._options, self._take
-            )
-            if not await self._worker.loaded():
-                await self._descend(self._worker)
-            elif not await self._too_slow(self._worker):
-                self._serve(self._worker)
-                end = await self._worker.ended(self._hang_seconds, self._has_lower)
+            try:
+                await self._once()
+            except Exception:
+                log.exception("keeping a worker failed")
                 self._ready.clear()
-                self._recover(self._worker, end)
+                self._fruitless = max(FRUITLESS_ENDS, self._fruitless + 1)
             if self._fruitless >= FRUITLESS_ENDS:
                 await self._pause()
+
+    async def _once(self) -> None:
+        """One worker, from its start to its end."""
+        generation = self._generation
+        rung = self._ladder[self._index]
+        self.starts += 1
+        self._progressed = False
+        worker = self._worker = await WorkerProcess.start(
+            rung, self._locate(rung), self._options, self._take
+        )
+        loaded = await worker.loaded()
+        if generation != self._generation:
+            await worker.kill()  # another ladder has come meanwhile
+        elif not loaded:
+            await self._descend(worker, generation)
+        elif not await self._too_slow(worker):
+            self._serve(worker)
+            end = await worker.ended(self._hang_seconds, self._has_lower)
+            self._ready.clear()
+            self._recover(worker, end)
 
     @property
     def _has_lower(self) -> bool:
@@ -247,8 +277,8 @@ class Supervisor:
         if slow is None:
             return False
         log.info("%s is left: %s", worker.rung, slow)
-        await worker.stop()
         self._go_to(self._index + 1, slow)
+        await worker.stop()
         return True
 
     def _serve(self, worker: WorkerProcess) -> None:
@@ -279,20 +309,25 @@ class Supervisor:
         self._hang_seconds = (
             min(self._hang_seconds * 2, LONGEST_HANG_SECONDS) if end.hung else HANG_SECONDS
         )
+        self._change(EngineState(self._ladder[0], None, end.reason))
         if end.behind and self._has_lower:
             self._go_to(self._index + 1, f"{worker.rung}: {end.reason}")
-        if not end.fault or worker.working is None:
-            return
-        if worker.working == self._last_working:
-            self._skip(worker.working)
-        self._last_working = worker.working
+        if worker.working is not None:
+            self._blame(worker.working, DEATHS if end.fault else KILLS)
+
+    def _blame(self, working: Working, limit: int) -> None:
+        """Skip samples at which so many workers in a row have ended."""
+        self._deaths = self._deaths + 1 if working == self._last_working else 1
+        self._last_working = working
+        if self._deaths >= limit:
+            self._skip(working)
 
     def _skip(self, working: Working) -> None:
         stream = self._streams.get(working.stream)
         if stream is None or working.end <= stream.floor:
             return
         log.error(
-            "stream %d: two workers died at samples %d to %d, which are skipped",
+            "stream %d: workers end at samples %d to %d, which are skipped",
             working.stream,
             working.start,
             working.end,
@@ -300,7 +335,7 @@ class Supervisor:
         stream.skip(working.end, "skipped")
         self._last_working = None
 
-    async def _descend(self, worker: WorkerProcess) -> None:
+    async def _descend(self, worker: WorkerProcess, generation: int) -> None:
         """A worker died before it was ready: mend its model, or try the next rung."""
         if worker.refused:
             await worker.stop()
@@ -314,6 +349,8 @@ class Supervisor:
         log.error("%s cannot be used: %s", worker.rung, reason)
         self._change(EngineState(self._ladder[0], None, reason))
         if code.startswith("model_") and await self._mends(worker.rung):
+            return
+        if generation != self._generation:
             return
         if self._has_lower:
             self._go_to(self._index + 1, reason)
@@ -332,6 +369,8 @@ class Supervisor:
     async def _pause(self) -> None:
         """Nothing works: wait, longer each time, with the API up."""
         over = self._fruitless - FRUITLESS_ENDS
-        seconds = min(2.0 ** (over + 1), LONGEST_WAIT_SECONDS)
+        seconds = min(2.0 ** min(over + 1, 10), LONGEST_WAIT_SECONDS)
         log.error("no engine worker stays up; the next try is in %.0f s", seconds)
-        await asyncio.sleep(seconds)
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)

@@ -123,7 +123,9 @@ class _Engine:
         def open_session(path: Path, parallel: bool) -> Any:
             threads = options.encoder_threads if parallel else options.decoder_threads
             threads = min(threads, os.cpu_count() or 1)
-            return self._provider.open(path, device, SessionOptions(threads, options.extra))
+            session = self._provider.open(path, device, SessionOptions(threads, options.extra))
+            self.device = session.device.name
+            return session
 
         model = read_model(folder)
         verdict = _Verification(model, rung.precision)
@@ -137,7 +139,6 @@ class _Engine:
         verdict.result()
         self.load_seconds = time.monotonic() - started
         self.check_seconds = self._check(model)
-        self.device = device.name
         self.runtime = f"{rung.provider} {self._provider.version()}"
 
     def _check(self, model: Any) -> float:
@@ -197,8 +198,7 @@ class Worker:
             self._partial()
 
     def _busy(self) -> bool:
-        window = self._engine.detector.window
-        if any(s.behind >= window for s in self._streams.values()):
+        if any(s.pipeline.can_go_on(s.written) for s in self._streams.values()):
             return True
         return self._next_partial() is not None
 

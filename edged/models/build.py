@@ -78,8 +78,9 @@ def _build(
     from edged.models.graph import decoder, encoder
     from edged.models.weights import read_weights
 
+    for left in target.parent.glob(f".{target.name}.*"):  # by builds that were killed
+        shutil.rmtree(left, ignore_errors=True)
     work = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(work, ignore_errors=True)
     try:
         work.mkdir()
         progress("reading weights", 0.0)
@@ -98,8 +99,10 @@ def _build(
         if "fp32" not in precisions:
             shutil.rmtree(work / "fp32")
         _write_manifest(files, work, text)
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            target.rename(target.with_name(f".{target.name}.old"))
         work.rename(target)
+        shutil.rmtree(target.with_name(f".{target.name}.old"), ignore_errors=True)
         progress("done", 1.0)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -60,6 +60,16 @@ class _Decoded:
         return bool(self.tokens) and self.tokens[-1] == END
 
 
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """A whole utterance, decoded with one padding."""
+
+    decoded: _Decoded
+    cross: Mapping[str, Value]
+    padding: int
+    """Samples before and after"""
+
+
 class Moonshine(Recognizer):
     """One Moonshine model in one precision."""
 
@@ -121,22 +131,24 @@ class Moonshine(Recognizer):
             decoded.log_probabilities += likely
         return decoded
 
-    def whole(self, samples: np.ndarray) -> tuple[_Decoded, dict[str, Value], bool]:
-        """The plain decode of a whole utterance, by other paddings if the first one fails.
-
-        Returns the tokens, what they were decoded from, and whether it took a second try.
-        """
-        limit = token_limit(len(samples))
-        cross = self.encode(samples)
-        decoded = self.decode(cross, limit)
-        if self._is_credible(decoded):
-            return decoded, cross, False
+    def whole(self, samples: np.ndarray) -> _Try:
+        """The plain decode of a whole utterance, by other paddings if the first one fails."""
+        first = self._try(samples, self._padding)
+        if self._is_credible(first.decoded):
+            return first
         for padding in SECOND_TRIES:
-            other_cross = self.encode(samples, padding)
-            other = self.decode(other_cross, limit)
-            if self._is_credible(other):
-                return other, other_cross, True
-        return decoded, cross, True
+            other = self._try(samples, padding)
+            if self._is_credible(other.decoded):
+                return other
+        return first
+
+    def _try(self, samples: np.ndarray, padding: int) -> _Try:
+        cross = self.encode(samples, padding)
+        return _Try(self.decode(cross, token_limit(len(samples))), cross, padding)
+
+    def is_second(self, attempt: _Try) -> bool:
+        """Whether the model's own padding had failed."""
+        return attempt.padding != self._padding or not self._is_credible(attempt.decoded)
 
     def _is_credible(self, decoded: _Decoded) -> bool:
         """Whether the model wrote something, came to an end, and did not go round in circles."""
@@ -175,16 +187,16 @@ class Moonshine(Recognizer):
         firsts = [i for i, t in enumerate(said) if i == 0 or self._tokenizer.starts_word(t)]
         return itertools.pairwise([*firsts, len(said)])
 
-    def words(self, decoded: _Decoded, cross: Mapping[str, Value], length: int) -> tuple[Word, ...]:
+    def words(self, attempt: _Try, length: int) -> tuple[Word, ...]:
         """Times of the words, from the cross-attention of one run over the chosen tokens."""
-        said = decoded.said
+        said = attempt.decoded.said
         if not said:
             return ()
-        ids = np.array([[START, *said]], np.int64)
-        layers = self._decoder.run({"input_ids": ids, **self._empty_past, **cross}, self._attention)
+        inputs = {"input_ids": np.array([[START, *said]], np.int64), **self._empty_past}
+        layers = self._decoder.run({**inputs, **attempt.cross}, self._attention)
         frames = alignment.token_frames([layer.numpy()[0] for layer in layers])
-        ends = np.clip(frames * FRAME - self._padding, 0, length)
-        return self._group(decoded, ends)
+        ends = np.clip(frames * FRAME - attempt.padding, 0, length)
+        return self._group(attempt.decoded, ends)
 
     def _group(self, decoded: _Decoded, boundaries: np.ndarray) -> tuple[Word, ...]:
         """Tokens to words; token i lies between boundaries[i] and boundaries[i + 1] (samples)."""
@@ -215,13 +227,13 @@ class _MoonshineDecoding(Decoding):
         return self._model.hypothesis(decoded)
 
     def finish(self, samples: np.ndarray, words: bool = False) -> Hypothesis:
-        decoded, cross, retried = self._model.whole(samples)
-        self._draft = decoded.said
-        hypothesis = replace(self._model.hypothesis(decoded), retried=retried)
-        if words:
-            timed = self._model.words(decoded, cross, len(samples))
-            return replace(hypothesis, words=timed)
-        return hypothesis
+        attempt = self._model.whole(samples)
+        self._draft = attempt.decoded.said
+        return replace(
+            self._model.hypothesis(attempt.decoded),
+            retried=self._model.is_second(attempt),
+            words=self._model.words(attempt, len(samples)) if words else (),
+        )
 
 
 def token_limit(samples: int) -> int:

@@ -136,7 +136,8 @@ class ModelStore:
     def names(self) -> list[str]:
         if not self.folder.is_dir():
             return []
-        return sorted(p.parent.name for p in self.folder.glob(f"*/{MANIFEST}"))
+        names = (path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
+        return sorted(name for name in names if not name.startswith("."))
 
     def get(self, name: str) -> Model:
         """The model called `name`. Raises ModelError when there is none."""
