@@ -236,6 +236,8 @@ class _StreamSession:
         self._unwritten += (samples[i : i + PIECE] for i in range(0, len(samples), PIECE))
 
     def _convert(self) -> Any:
+        if not self._unheard:
+            return ()
         data, self._unheard = bytes(self._unheard), bytearray()
         samples = self._converter.feed(data)
         if self._converter.bad_samples > self._bad_samples:
