@@ -87,8 +87,7 @@ class Daemon:
         """Send the finals of what was said; clients are told that it is over."""
         self.stopping.set()
         notify("STOPPING=1")
-        if self.microphone:
-            await self._stop_microphone()
+        await self._stop_microphone()
         self.hub.publish(Closed("stopping"))
         deadline = time.monotonic() + FINISH_SECONDS
         while self.streams and time.monotonic() < deadline:
@@ -96,8 +95,7 @@ class Daemon:
 
     async def stop(self) -> None:
         """End every process."""
-        if self.microphone:
-            await self._stop_microphone()
+        await self._stop_microphone()
         await self.supervisor.stop()
         if self.transcripts:
             self.transcripts.close()
@@ -128,7 +126,7 @@ class Daemon:
 
     # -- engine -----------------------------------------------------------------------------------
 
-    def _engine_changed(self, _before: EngineState, after: EngineState) -> None:
+    def _engine_changed(self, after: EngineState) -> None:
         if after.effective:
             notify("READY=1", f"STATUS={after.effective}")
         elif after.reason:
@@ -152,7 +150,7 @@ class Daemon:
             ),
             stream,
             muted=self._muted,
-            on_audio=self._captured,
+            on_audio=lambda: self.supervisor.notify(stream),
             on_gap=lambda start, end, reason: self.supervisor.gap(stream, start, end, reason),
             on_quiet=lambda: self._fall_silent(stream),
             on_end=lambda: self._source_ended(stream),
@@ -162,10 +160,6 @@ class Daemon:
     def _fall_silent(self, stream: Stream) -> None:
         """Muted or lost: what was being said ends here."""
         self.supervisor.flush(stream)
-
-    def _captured(self) -> None:
-        assert self._stream is not None
-        self.supervisor.notify(self._stream)
 
     def _heard(self, event: Event) -> None:
         """An event of the microphone's stream."""
@@ -206,8 +200,7 @@ class Daemon:
         self.supervisor.close(stream)
 
     async def _change_microphone(self) -> None:
-        if self.microphone:
-            await self._stop_microphone()
+        await self._stop_microphone()
         if self.configuration.microphone.enabled:
             self._start_microphone()
 
@@ -275,7 +268,7 @@ def worker_options(configuration: Configuration) -> WorkerOptions:
 
 def make_supervisor(
     configuration: Configuration,
-    on_change: Callable[[EngineState, EngineState], None] = lambda _before, _after: None,
+    on_change: Callable[[EngineState], None] = lambda _state: None,
 ) -> Supervisor:
     """An engine as configured. Raises ModelError."""
     folder = store().folder

@@ -176,7 +176,7 @@ class Pipeline:
         if self._utterance is not None:
             if self._utterance.guess is None:
                 yield from self._guess(mark.start)
-            yield self._finish(mark.start, max(mark.end, mark.start))
+            yield self._finish(mark.start, mark.end)
         position = max(mark.end, self.position)
         yield self._restart(position, position)
 

@@ -67,7 +67,7 @@ class Supervisor:
         *,
         admit: Admit | None = None,
         mend: Mend | None = None,
-        on_change: Callable[[EngineState, EngineState], None] = lambda _before, _after: None,
+        on_change: Callable[[EngineState], None] = lambda _state: None,
     ) -> None:
         self._ladder = list(ladder)
         self._locate = locate
@@ -297,10 +297,10 @@ class Supervisor:
             self._introduce(stream)
 
     def _change(self, state: EngineState) -> None:
-        before, self.state = self.state, state
+        self.state = state
         for stream in self._streams.values():
             stream.engine = state
-        self._on_change(before, state)
+        self._on_change(state)
 
     def _recover(self, worker: WorkerProcess, end: End) -> None:
         """A worker that had been ready is gone: count it, and skip what killed two."""

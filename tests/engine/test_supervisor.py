@@ -187,7 +187,7 @@ def test_the_next_rung_is_taken_and_said_when_the_first_refuses() -> None:
     bad = type(good)("no-such-model", good.provider, good.device, good.precision)
     supervisor = engine()
     supervisor._ladder = [bad, good]
-    supervisor._on_change = lambda _before, after: changes.append(after)
+    supervisor._on_change = changes.append
 
     async def start() -> None:
         supervisor.start()
