@@ -12,7 +12,7 @@ import msgspec
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from edged import messages
+from edged import messages, profiles
 from edged.config import Configuration
 
 FOLDER = Path(__file__).parent
@@ -127,7 +127,21 @@ def _type(kind: Any) -> str:
     return f"{{{inside}}}"
 
 
-PAGES = {"configuration.md": configuration, "api.md": api}
+def profile_schema() -> str:
+    """docs/hw-profile.schema.json"""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Hardware profile of edged",
+        **msgspec.json.schema(profiles.Profile),
+    }
+    return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
+
+
+PAGES = {
+    "configuration.md": configuration,
+    "api.md": api,
+    "hw-profile.schema.json": profile_schema,
+}
 
 
 def main() -> None:

@@ -224,6 +224,22 @@ def plugins(json: Json = False) -> None:
     )
 
 
+@app.command()
+def profiles(json: Json = False) -> None:
+    """List hardware profiles, which one this machine gets, and why not the others."""
+    from edged.profiles import explain
+
+    matches = explain()
+    if json:
+        _write_json(matches)
+        return
+    rows = [
+        (m.name, "chosen" if m.chosen else "; ".join(m.obstacles) or "matches, less specific")
+        for m in matches
+    ]
+    _table(("profile", "here"), rows)
+
+
 @app.command("config")
 def show_config(config: ConfigFile = None, json: Json = False) -> None:
     """Print the effective configuration."""

@@ -82,6 +82,18 @@ def test_plugins_are_listed(edged: Edged) -> None:
     assert "silero" in table
 
 
+def test_profiles_are_listed(edged: Edged) -> None:
+    done = edged("profiles", "--json")
+    assert done.returncode == 0
+    first, *others = json.loads(done.stdout)
+    assert first["chosen"]
+    assert first["profile"]["engine"]["encoder_threads"] >= 1
+    assert any(match["obstacles"] for match in others)
+    table = edged("profiles").stdout
+    assert first["name"] in table
+    assert "chosen" in table
+
+
 def test_models_are_listed(edged: Edged) -> None:
     done = edged("models", "list", "--json")
     assert done.returncode == 0
