@@ -9,7 +9,7 @@ help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 install: $(VENV)/.installed  ## Make .venv and prepare the models
-	@$(BIN)/edged models build --if-missing
+	@$(BIN)/edged models build --precision int8 --if-missing
 
 demo: install  ## Let the daemon hear a recording, with live captions
 	@$(BIN)/edged demo

@@ -91,6 +91,14 @@ class Recognizer(ABC):
     def start(self) -> Decoding:
         """Begin an utterance."""
 
+    @abstractmethod
+    def features(self, samples: np.ndarray) -> np.ndarray:
+        """What the first network makes of the samples, for comparison with a reference.
+
+        Any numbers will do that a wrong device would get wrong; always of the same shape for the
+        same number of samples.
+        """
+
     def transcribe(self, samples: np.ndarray, words: bool = False) -> Hypothesis:
         """The offline decode: one whole utterance."""
         return self.start().finish(samples, words)

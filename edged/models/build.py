@@ -20,18 +20,20 @@ import numpy as np
 import tomli_w
 
 from edged.errors import ModelError
-from edged.models.check import CHECK_ERROR_RATE, read_clip, word_error_rate
+from edged.models.check import CHECK_CLIP, REFERENCE, compare, compare_features, read_clip
 from edged.models.sources import SourceFiles
 from edged.models.store import BUILD_VERSION, MANIFEST, Model, read_model
+from edged.recognizer import Recognizer
 
 SAMPLE_RATE = 16000
 CHECK_SECONDS = 6.0
 """Length of the check clip."""
-DEFAULT_PRECISIONS = ("int8",)
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
+SERVING_PRECISION = "int8"
+"""What a daemon needs first: the other builds are for `edged probe` and other devices"""
 
-Transcribe = Callable[[Model, str, np.ndarray], str]
-"""What a model writes in one precision for float32 samples at 16 kHz."""
+OpenRecognizer = Callable[[Model, str], Recognizer]
+"""Loads a model in one precision on the CPU."""
 Progress = Callable[[str, float], None]
 """Told the stage and the share done, 0 to 1."""
 
@@ -39,8 +41,8 @@ Progress = Callable[[str, float], None]
 def build_model(
     files: SourceFiles,
     target: Path,
-    transcribe: Transcribe,
-    precisions: Sequence[str] = DEFAULT_PRECISIONS,
+    open_recognizer: OpenRecognizer,
+    precisions: Sequence[str] = PRECISIONS,
     progress: Progress = lambda _stage, _share: None,
 ) -> Model:
     """Build one model into the folder `target` and return it.
@@ -51,7 +53,7 @@ def build_model(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target):
-            return _build(files, target, transcribe, precisions, progress)
+            return _build(files, target, open_recognizer, precisions, progress)
     except OSError as error:
         raise ModelError(
             f"{target} cannot be written ({error.strerror}). "
@@ -71,11 +73,10 @@ def _locked(target: Path) -> Iterator[None]:
 def _build(
     files: SourceFiles,
     target: Path,
-    transcribe: Transcribe,
+    open_recognizer: OpenRecognizer,
     precisions: Sequence[str],
     progress: Progress,
 ) -> Model:
-    from edged.models.graph import decoder, encoder
     from edged.models.weights import read_weights
 
     for left in target.parent.glob(f".{target.name}.*"):  # by builds that were killed
@@ -85,17 +86,14 @@ def _build(
         work.mkdir()
         progress("reading weights", 0.0)
         weights = read_weights(files.encoder, files.decoder)
-        progress("building graphs", 0.2)
-        _save(encoder(weights), work / "fp32" / "encoder.onnx")
-        _save(decoder(weights), work / "fp32" / "decoder.onnx")
-        if "int8" in precisions:
-            progress("quantising", 0.4)
-            _save_int8(weights, work)
+        for number, precision in enumerate(dict.fromkeys(["fp32", *precisions])):
+            progress(f"building {precision}", 0.2 + 0.5 * number / len(PRECISIONS))
+            _save_precision(weights, precision, work)
         shutil.copyfile(files.tokenizer, work / "tokenizer.bin")
-        clip = _write_check_clip(files.clip, work / "check.wav")
+        clip = _write_check_clip(files.clip, work / CHECK_CLIP)
         progress("checking", 0.8)
         _write_manifest(files, work, check_text="")
-        text = _check(read_model(work), clip, transcribe, precisions)
+        text = _check(read_model(work), clip, open_recognizer, precisions)
         if "fp32" not in precisions:
             shutil.rmtree(work / "fp32")
         _write_manifest(files, work, text)
@@ -109,12 +107,18 @@ def _build(
     return read_model(target)
 
 
-def _save_int8(weights: Any, work: Path) -> None:
-    from edged.models.graph import decoder, encoder
-    from edged.models.quantize import quantize_decoder, quantize_encoder
+def _save_precision(weights: Any, precision: str, work: Path) -> None:
+    from edged.models import graph
+    from edged.models.quantize import halve, quantize_decoder, quantize_encoder
 
-    _save(quantize_encoder(encoder(weights)), work / "int8" / "encoder.onnx")
-    _save(quantize_decoder(decoder(weights)), work / "int8" / "decoder.onnx")
+    encoder, decoder = graph.encoder(weights), graph.decoder(weights)
+    if precision == "fp16":
+        encoder, decoder = halve(encoder), halve(decoder)
+    elif precision in {"int8", "int4"}:
+        encoder = quantize_encoder(encoder)
+        decoder = quantize_decoder(decoder, bits=int(precision.removeprefix("int")))
+    _save(encoder, work / precision / "encoder.onnx")
+    _save(decoder, work / precision / "decoder.onnx")
 
 
 def _save(model: Any, path: Path) -> None:
@@ -144,21 +148,27 @@ def _write_check_clip(recording: Path, target: Path) -> np.ndarray:
 
 
 def _check(
-    model: Model, clip: np.ndarray, transcribe: Transcribe, precisions: Sequence[str]
+    model: Model, clip: np.ndarray, open_recognizer: OpenRecognizer, precisions: Sequence[str]
 ) -> str:
-    """Compare every precision with float32 on the check clip; return float32's text."""
-    reference = transcribe(model, "fp32", clip)
+    """Compare every precision with float32 on the check clip; return float32's text.
+
+    Leaves float32's numbers beside the clip.
+    """
+    reference = open_recognizer(model, "fp32")
+    text, features = reference.transcribe(clip).text, reference.features(clip)
+    np.save(model.path(REFERENCE), features)
     for precision in precisions:
-        text = transcribe(model, precision, clip)
-        rate = word_error_rate(reference, text)
-        if not reference or rate > CHECK_ERROR_RATE:
+        recognizer = open_recognizer(model, precision)
+        try:
+            compare(text, recognizer.transcribe(clip).text, precision)
+            compare_features(features, recognizer.features(clip), precision)
+        except ModelError as error:
             raise ModelError(
-                f"{model.name} in {precision} writes {text!r} where float32 writes "
-                f"{reference!r}; it is not kept",
+                f"{model.name} in {precision} is not kept: {error.message}",
                 path=model.path(precision),
                 code="model_wrong",
-            )
-    return reference
+            ) from error
+    return text
 
 
 def _write_manifest(files: SourceFiles, folder: Path, check_text: str) -> None:
@@ -171,8 +181,13 @@ def _write_manifest(files: SourceFiles, folder: Path, check_text: str) -> None:
         "licence": source.licence,
         "sample_rate": SAMPLE_RATE,
         "source": f"{source.distribution} {source.version}",
-        "decoding": {"padding": source.padding, "finished": source.finished},
-        "check": {"audio": "check.wav", "text": check_text},
+        "decoding": {
+            "paddings": source.paddings,
+            "sure": source.sure,
+            "retries": source.retries,
+            "finished": source.finished,
+        },
+        "check": {"audio": CHECK_CLIP, "text": check_text},
         "files": {
             str(path.relative_to(folder)): _fingerprint(path)
             for path in sorted(folder.rglob("*"))

@@ -6,8 +6,43 @@ from pathlib import Path
 
 import numpy as np
 
+from edged.errors import ModelError
+
 CHECK_ERROR_RATE = 0.15
 """Largest word error rate against float32 on the check clip: one word of its eight"""
+CHECK_CLIP = "check.wav"
+REFERENCE = "reference.npy"
+"""What float32's encoder makes of the check clip: every rung is held against it"""
+LARGEST_DIFFERENCE = {"fp32": 0.01, "fp16": 0.05, "bf16": 0.1}
+"""Of the encoder's numbers from float32's on the CPU, by precision, as a share of their size"""
+LARGEST_QUANTIZED_DIFFERENCE = 0.5
+"""The same for the quantised: int8 is 0.1 to 0.3 off; the wrong results met in trials, 1.3"""
+
+
+def compare(reference: str, text: str, precision: str) -> float:
+    """Word error rate of the check clip's text against float32's. Raises ModelError."""
+    rate = word_error_rate(reference, text)
+    if not reference or rate > CHECK_ERROR_RATE:
+        raise ModelError(
+            f"{precision} writes {text!r} for {reference!r}; it must not serve", code="wrong_text"
+        )
+    return rate
+
+
+def compare_features(reference: np.ndarray, features: np.ndarray, precision: str) -> float:
+    """Root mean square difference as a share of the reference's size. Raises ModelError."""
+    largest = LARGEST_DIFFERENCE.get(precision, LARGEST_QUANTIZED_DIFFERENCE)
+    difference = float("inf")
+    if features.shape == reference.shape and np.isfinite(features).all():
+        off = features.astype(np.float32) - reference
+        difference = float(np.sqrt(np.mean(off**2) / np.mean(reference**2)))
+    if not difference <= largest:
+        raise ModelError(
+            f"{precision} computes other numbers than float32 on the CPU: "
+            f"{difference:.3f} off, {largest} at the most; it must not serve",
+            code="wrong_numbers",
+        )
+    return difference
 
 
 def read_clip(path: Path) -> np.ndarray:

@@ -55,9 +55,9 @@ def build(
     names: Sequence[str], precisions: Sequence[str], if_missing: bool, progress: Any
 ) -> Iterator[str]:
     """Build models; yields a line for each. Raises ModelError when a named one has no source."""
-    from edged.models.build import DEFAULT_PRECISIONS, PRECISIONS
+    from edged.models.build import PRECISIONS
 
-    precisions = list(precisions) or list(DEFAULT_PRECISIONS)
+    precisions = list(precisions) or list(PRECISIONS)
     for precision in precisions:
         if precision not in PRECISIONS:
             raise ModelError(f"No precision {precision}; there is {', '.join(PRECISIONS)}")
@@ -97,7 +97,7 @@ def _build(source: Source, precisions: Sequence[str], progress: Any) -> str:
         raise ModelError(_how_to_get(source), code="model_source_missing")
     target = store().folder / source.name
     wanted = sorted({*precisions, *_kept_precisions(source)})
-    model = build_model(files, target, _transcriber(), wanted, progress)
+    model = build_model(files, target, _opener(), wanted, progress)
     return f"built in {', '.join(model.precisions)}, writes {model.check_text!r}"
 
 
@@ -109,8 +109,8 @@ def _kept_precisions(source: Source) -> list[str]:
         return []
 
 
-def _transcriber() -> Any:
-    """Recognises with a model that is not in the store yet, on the CPU."""
+def _opener() -> Any:
+    """Loads a model that is not in the store yet, on the CPU."""
     from edged.plugins import Plugins
     from edged.provider import SessionOptions
 
@@ -121,11 +121,10 @@ def _transcriber() -> Any:
     def open_session(path: Path, _parallel: bool) -> Any:
         return provider.open(path, device, SessionOptions())
 
-    def transcribe(model: Model, precision: str, samples: Any) -> str:
-        recognizer = plugins.recognizer(model.family)(model, precision, open_session)
-        return recognizer.transcribe(samples).text
+    def open_recognizer(model: Model, precision: str) -> Any:
+        return plugins.recognizer(model.family)(model, precision, open_session)
 
-    return transcribe
+    return open_recognizer
 
 
 def verify() -> list[EdgedError]:

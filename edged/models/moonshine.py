@@ -1,12 +1,13 @@
 """Moonshine on any execution provider: greedy decoding, with drafts for the partials.
 
 A draft is the last hypothesis of the same utterance. One decoder run over all of it tells how far
-the model itself would have chosen those very tokens; decoding goes on from there. That is exactly
-greedy decoding, for one run plus the new words (Leviathan et al., "Fast Inference from Transformers
-via Speculative Decoding", arXiv 2211.17192, with the draft for free).
+the model itself would have chosen those very tokens; decoding goes on from there, and takes the
+draft up again where they meet. That is exactly greedy decoding, for one run plus the new words
+(Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", arXiv 2211.17192,
+with the draft for free).
 
-Finals use no draft: they are the plain token-by-token decode, so that they equal the offline decode
-of the same samples letter for letter.
+Finals begin without a draft, with the plain token-by-token decode, so that they equal the offline
+decode of the same samples letter for letter.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ LARGEST_GAIN = 30.0
 """Quieter audio than this makes up for is left quiet: it is no speech"""
 FLUENT = -0.15
 """Least mean log-probability for a text to read as finished"""
+REJOIN_WITHIN = 4
+"""Tokens of a draft, after the one that was not chosen, among which it may be taken up again"""
 SENTENCE_ENDS = (".", "?", "!")
-SECOND_TRIES = (0, 4800)
-"""Padding to try, in samples, when the model wrote nothing or lost its place"""
 
 
 @dataclass(slots=True)
@@ -56,6 +57,11 @@ class _Decoded:
         return self.tokens[:-1] if self.ended else self.tokens
 
     @property
+    def total(self) -> float:
+        """Log-probability of the whole text; every token lowers it"""
+        return sum(self.log_probabilities)
+
+    @property
     def ended(self) -> bool:
         return bool(self.tokens) and self.tokens[-1] == END
 
@@ -68,6 +74,10 @@ class _Try:
     cross: Mapping[str, Value]
     padding: int
     """Samples before and after"""
+    confidence: float
+    """That of the model's own padding: the best of several tries looks surer than it is"""
+    failed: bool = False
+    """The model's own padding had written nothing, or no end, or circles"""
 
 
 class Moonshine(Recognizer):
@@ -77,7 +87,11 @@ class Moonshine(Recognizer):
 
     def __init__(self, model: Model, precision: str, open_session: OpenSession) -> None:
         self._tokenizer = Tokenizer(model.path("tokenizer.bin"))
-        self._padding = round(model.decoding["padding"] * SAMPLE_RATE)
+        self._padding, *self._others = (
+            round(seconds * SAMPLE_RATE) for seconds in model.decoding["paddings"]
+        )
+        self._retries = round(model.decoding["retries"] * SAMPLE_RATE)
+        self._sure = float(model.decoding["sure"])
         self._finished = float(model.decoding["finished"])
         self._encoder = open_session(model.path(f"{precision}/encoder.onnx"), True)
         self._decoder = open_session(model.path(f"{precision}/decoder.onnx"), False)
@@ -90,6 +104,10 @@ class Moonshine(Recognizer):
 
     def start(self) -> Decoding:
         return _MoonshineDecoding(self)
+
+    def features(self, samples: np.ndarray) -> np.ndarray:
+        """Values of the last layer's cross-attention, float32 [1, H, T, D]."""
+        return self.encode(samples)[self._cross[-1]].numpy().astype(np.float32)
 
     def encode(self, samples: np.ndarray, padding: int | None = None) -> dict[str, Value]:
         """Run the encoder over `samples` in place; the keys and values for cross-attention.
@@ -117,38 +135,63 @@ class Moonshine(Recognizer):
         past = dict(zip(self._past, present, strict=True))
         return chosen.numpy()[0].tolist(), likely.numpy()[0].tolist(), past
 
-    def decode(self, cross: Mapping[str, Value], limit: int, draft: Sequence[int] = ()) -> _Decoded:
-        """Greedy decoding of at most `limit` tokens, verifying `draft` first."""
-        past: Mapping[str, Any]
-        chosen, likely, past = self.step([START, *draft], self._empty_past, cross)
-        kept = _agreement(draft, chosen)
-        decoded = _Decoded(chosen[: kept + 1], likely[: kept + 1])
-        if kept < len(draft):
-            past = _shortened(past, kept + 1)
-        while not decoded.ended and len(decoded.tokens) < limit:
-            chosen, likely, past = self.step(decoded.tokens[-1:], past, cross)
-            decoded.tokens += chosen
-            decoded.log_probabilities += likely
+    def decode(
+        self,
+        cross: Mapping[str, Value],
+        limit: int,
+        draft: Sequence[int] = (),
+        least: float = -math.inf,
+    ) -> _Decoded:
+        """Greedy decoding of at most `limit` tokens, with a draft of them to verify.
+
+        Given up, without an end, once its log-probability falls below `least`.
+        """
+        past: Mapping[str, Any] = self._empty_past
+        decoded = _Decoded([], [])
+        last, rest = START, draft[:0]
+        while not decoded.ended and len(decoded.tokens) < limit and decoded.total >= least:
+            chosen, likely, past = self.step([last, *draft], past, cross)
+            kept = _agreement(draft, chosen)
+            decoded.tokens += chosen[: kept + 1]
+            decoded.log_probabilities += likely[: kept + 1]
+            if kept < len(draft):
+                past = _shortened(past, len(decoded.tokens))
+                rest = draft[kept:]
+            last = decoded.tokens[-1]
+            draft, rest = _rejoin(rest, last)
         return decoded
 
     def whole(self, samples: np.ndarray) -> _Try:
-        """The plain decode of a whole utterance, by other paddings if the first one fails."""
-        first = self._try(samples, self._padding)
-        if self._is_credible(first.decoded):
+        """The plain decode of a whole utterance.
+
+        Where the model is not sure of itself, the likeliest of several paddings: a few samples
+        more of silence change a doubtful word as they please, and a wrong one is rarely likely.
+        A long utterance has fewer tries, so that its text does not come late.
+        """
+        first = best = self._try(samples, self._padding)
+        if self._is_sure(first.decoded):
             return first
-        for padding in SECOND_TRIES:
-            other = self._try(samples, padding)
-            if self._is_credible(other.decoded):
-                return other
-        return first
+        failed = not self._is_credible(first.decoded)
+        least = -math.inf if failed else first.decoded.total
+        for padding in self._others if failed else self._others[: self._retries // len(samples)]:
+            other = self._try(samples, padding, first.decoded.said, least)
+            if self._is_credible(other.decoded) and other.decoded.total > least:
+                best, least = other, other.decoded.total
+        return replace(best, confidence=first.confidence, failed=failed)
 
-    def _try(self, samples: np.ndarray, padding: int) -> _Try:
+    def _try(
+        self,
+        samples: np.ndarray,
+        padding: int,
+        draft: Sequence[int] = (),
+        least: float = -math.inf,
+    ) -> _Try:
         cross = self.encode(samples, padding)
-        return _Try(self.decode(cross, token_limit(len(samples))), cross, padding)
+        decoded = self.decode(cross, token_limit(len(samples)), draft, least)
+        return _Try(decoded, cross, padding, _confidence(decoded.log_probabilities))
 
-    def is_second(self, attempt: _Try) -> bool:
-        """Whether the model's own padding had failed."""
-        return attempt.padding != self._padding or not self._is_credible(attempt.decoded)
+    def _is_sure(self, decoded: _Decoded) -> bool:
+        return self._is_credible(decoded) and _mean(decoded.log_probabilities) > self._sure
 
     def _is_credible(self, decoded: _Decoded) -> bool:
         """Whether the model wrote something, came to an end, and did not go round in circles."""
@@ -171,7 +214,7 @@ class Moonshine(Recognizer):
             decoded.ended
             and len(likely) > 1
             and likely[-2] + likely[-1] > self._finished
-            and sum(likely) / len(likely) > FLUENT
+            and _mean(likely) > FLUENT
         )
 
     def _certainty(self, decoded: _Decoded) -> tuple[float, ...]:
@@ -231,7 +274,8 @@ class _MoonshineDecoding(Decoding):
         self._draft = attempt.decoded.said
         return replace(
             self._model.hypothesis(attempt.decoded),
-            retried=self._model.is_second(attempt),
+            confidence=attempt.confidence,
+            retried=attempt.failed,
             words=self._model.words(attempt, len(samples)) if words else (),
         )
 
@@ -261,10 +305,11 @@ def is_repetition(text: str) -> bool:
 
 def _empty_past(decoder: Session, names: Iterable[str]) -> dict[str, np.ndarray]:
     shapes = {spec.name: spec.shape for spec in decoder.inputs}
+    dtypes = {spec.name: spec.dtype for spec in decoder.inputs}
     past = {}
     for name in names:
         batch, heads, _, width = (size or 0 for size in shapes[name])
-        past[name] = np.zeros((batch, heads, 0, width), np.float32)
+        past[name] = np.zeros((batch, heads, 0, width), dtypes[name])
     return past
 
 
@@ -274,6 +319,17 @@ def _agreement(draft: Sequence[int], chosen: Sequence[int]) -> int:
         if chosen[index] != token:
             return index
     return len(draft)
+
+
+def _rejoin(rest: Sequence[int], token: int) -> tuple[Sequence[int], Sequence[int]]:
+    """What to verify after `token`, and what of the draft to keep for later.
+
+    A draft that was left at one word is taken up again where it says what was just chosen.
+    """
+    near = list(rest[:REJOIN_WITHIN])
+    if token not in near:
+        return (), rest
+    return rest[near.index(token) + 1 :], ()
 
 
 def _shortened(past: Mapping[str, Value], length: int) -> dict[str, np.ndarray]:
@@ -286,7 +342,11 @@ def _shortened(past: Mapping[str, Value], length: int) -> dict[str, np.ndarray]:
 def _confidence(log_probabilities: Sequence[float]) -> float:
     if not log_probabilities:
         return 0.0
-    return math.exp(min(0.0, sum(log_probabilities) / len(log_probabilities)))
+    return math.exp(min(0.0, _mean(log_probabilities)))
+
+
+def _mean(log_probabilities: Sequence[float]) -> float:
+    return sum(log_probabilities) / len(log_probabilities)
 
 
 @hookimpl

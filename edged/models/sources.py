@@ -29,8 +29,13 @@ class Source:
     """Folder of the weights inside the package."""
     clip: str
     """Folder of the recording inside the package."""
-    padding: float
-    """Seconds of silence around an utterance with which this model writes best"""
+    paddings: tuple[float, ...]
+    """Seconds of silence around an utterance: with which this model writes best, then others to
+    try where it is not sure"""
+    sure: float
+    """Mean log-probability of a text that needs no other padding"""
+    retries: float
+    """Seconds of audio that the other paddings may take together: a speaker waits for them"""
     finished: float
     """Least log-probability of the closing punctuation and the end for a finished sentence"""
     family: str = "moonshine"
@@ -46,7 +51,9 @@ SOURCES = (
         package="moonshine_cpp",
         weights="models/base-en",
         clip="test-data",
-        padding=0.1,
+        paddings=(0.1, 0.0, 0.05),
+        sure=-0.1,
+        retries=10.0,
         finished=-0.2,
     ),
     Source(
@@ -56,7 +63,9 @@ SOURCES = (
         package="moonshine_voice",
         weights="assets/tiny-en",
         clip="assets",
-        padding=0.2,
+        paddings=(0.2, 0.3, 0.5),
+        sure=-0.1,
+        retries=20.0,
         finished=-0.1,
     ),
 )

@@ -19,7 +19,7 @@ from typing import Any
 from edged.errors import ModelError
 
 MANIFEST = "model.toml"
-BUILD_VERSION = 2
+BUILD_VERSION = 3
 """Raised whenever `edged models build` would write other files from the same source."""
 
 

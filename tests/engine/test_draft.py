@@ -39,6 +39,22 @@ def test_a_right_draft_is_verified_in_one_run(
     assert len(runs) == 1
 
 
+def test_a_draft_that_is_wrong_at_one_word_is_taken_up_again(
+    recognizer: Moonshine, samples: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cross = recognizer.encode(samples)
+    limit = token_limit(len(samples))
+    greedy = recognizer.decode(cross, limit)
+    runs: list[int] = []
+    step = recognizer.step
+    monkeypatch.setattr(
+        recognizer, "step", lambda tokens, *rest: runs.append(len(tokens)) or step(tokens, *rest)
+    )
+    draft = [*greedy.said[:4], 1000, *greedy.said[5:]]
+    assert recognizer.decode(cross, limit, draft).tokens == greedy.tokens
+    assert len(runs) <= 4
+
+
 def test_a_text_that_goes_in_circles_is_told_from_one_that_says_things_twice() -> None:
     assert is_repetition("please call stella please call stella please call stella")
     assert is_repetition("no no no no")
