@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from edged import channel
-from edged.errors import EdgedError, ModelError
+from edged.errors import EdgedError
 from edged.messages import (
     Audio,
     Close,
