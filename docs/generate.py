@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from edged import messages, profiles
 from edged.config import Configuration
+from edged.engine.probe import ProbeReport
 
 FOLDER = Path(__file__).parent
 HEADING = "<!-- Written by docs/generate.py from the code: edit there. -->\n"
@@ -129,10 +130,19 @@ def _type(kind: Any) -> str:
 
 def profile_schema() -> str:
     """docs/hw-profile.schema.json"""
+    return _schema("Hardware profile of edged", profiles.Profile)
+
+
+def probe_schema() -> str:
+    """docs/probe.schema.json"""
+    return _schema("What `edged probe --json` writes", ProbeReport)
+
+
+def _schema(title: str, kind: type[msgspec.Struct]) -> str:
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Hardware profile of edged",
-        **msgspec.json.schema(profiles.Profile),
+        "title": title,
+        **msgspec.json.schema(kind),
     }
     return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
 
@@ -141,6 +151,7 @@ PAGES = {
     "configuration.md": configuration,
     "api.md": api,
     "hw-profile.schema.json": profile_schema,
+    "probe.schema.json": probe_schema,
 }
 
 

@@ -240,6 +240,58 @@ def profiles(json: Json = False) -> None:
     _table(("profile", "here"), rows)
 
 
+@app.command()
+def probe(
+    model: Annotated[list[str] | None, typer.Option(help="This model only; repeatable.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Prove again what was proven.")] = False,
+    no_build: Annotated[
+        bool, typer.Option("--no-build", help="Leave out what is not built yet.")
+    ] = False,
+    record: Annotated[
+        Path | None, typer.Option(help="Write what is read of this machine's hardware there.")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Look at a machine that was recorded there.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Prove by real inference what this machine can do.
+
+    Exit code 0: all that was asked for works. 1: something is in the way, or was refused. 2:
+    nothing can run.
+    """
+    from edged.engine.probe import probe_machine, probe_recorded
+    from edged.probe_table import EXIT_CODES, show
+
+    if root:
+        report = probe_recorded(root)
+    else:
+        if record:
+            _record(record)
+        configuration = _read_configuration(None, {})
+        with _progress("looking") as advance:
+            report = asyncio.run(
+                probe_machine(
+                    configuration, model or [], build=not no_build, fresh=fresh, progress=advance
+                )
+            )
+    if json:
+        _write_json(report)
+    else:
+        show(report)
+    sys.exit(EXIT_CODES[report.status])
+
+
+def _record(folder: Path) -> None:
+    from edged.hardware.record import record
+    from edged.hardware.root import Root
+
+    try:
+        record(Root(), folder)
+    except OSError as error:
+        raise EdgedError(f"{folder} cannot be written ({error.strerror})") from error
+
+
 @app.command("config")
 def show_config(config: ConfigFile = None, json: Json = False) -> None:
     """Print the effective configuration."""

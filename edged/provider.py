@@ -59,6 +59,8 @@ class SessionOptions:
     """Threads for one operator; a provider for another device ignores it."""
     extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """`[providers.NAME]` of the configuration, as it stands there."""
+    inspect: bool = False
+    """Whether `Session.placement` is wanted, which may make opening slower."""
 
 
 class Session(ABC):
@@ -68,6 +70,9 @@ class Session(ABC):
     """Where it runs in fact."""
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
+    placement: Mapping[str, int] = MappingProxyType({})
+    """How many of the graph's operators run on each device, as the runtime itself says, for example
+    {"npu": 250, "cpu": 12}; empty where it cannot tell, or was not asked to."""
 
     @abstractmethod
     def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Value]:
@@ -89,6 +94,8 @@ class ExecutionProvider(ABC):
     name: ClassVar[str]
     formats: ClassVar[frozenset[str]]
     """File endings that it opens, e.g. {".onnx"}"""
+    packages: ClassVar[Sequence[str]] = ()
+    """Distributions any of which brings the runtime: its version is known without importing it"""
 
     @abstractmethod
     def version(self) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 
 from edged.audio.files import open_recording
 from edged.demonstration import bundled_recording
 from edged.errors import EdgedError
+from edged.models.inventory import store
+from edged.models.store import MANIFEST
 from tests.daemon import DaemonProcess
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +84,25 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     shared.wait_ready()
     yield shared
     shared.stop()
+
+
+@pytest.fixture
+def tiny_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache directory of one's own, with tiny-en in int8 and nothing else."""
+    built = store().folder / TINY
+    cache = tmp_path / "cache"
+    target = cache / "models" / TINY
+    target.mkdir(parents=True)
+    manifest = tomllib.loads((built / MANIFEST).read_text("utf-8"))
+    for name in list(manifest["files"]):
+        if name.partition("/")[0] in {"fp32", "fp16", "int4"}:
+            del manifest["files"][name]
+    for path in built.iterdir():
+        (target / path.name).symlink_to(path)
+    (target / MANIFEST).unlink()
+    (target / MANIFEST).write_text(tomli_w.dumps(manifest), "utf-8")
+    monkeypatch.setenv("EDGED_CACHE_DIR", str(cache))
+    return cache
 
 
 @pytest.fixture

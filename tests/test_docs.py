@@ -30,7 +30,9 @@ def generate() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["configuration.md", "api.md", "hw-profile.schema.json"])
+@pytest.mark.parametrize(
+    "page", ["configuration.md", "api.md", "hw-profile.schema.json", "probe.schema.json"]
+)
 def test_the_reference_is_what_the_code_says(generate: ModuleType, page: str) -> None:
     assert (ROOT / "docs" / page).read_text("utf-8") == generate.PAGES[page](), "run: make docs"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from starlette.middleware.cors import CORSMiddleware
@@ -16,6 +17,7 @@ from edged.api.access import AccessControl
 from edged.api.problems import Problem
 from edged.api.schemas import Transcription, VerboseTranscription
 from edged.daemon import Daemon
+from edged.engine.probe import ProbeReport
 
 STATIC = Path(__file__).parent / "static"
 _PAGE_FILES = {
@@ -90,6 +92,10 @@ def _describe_answers(app: FastAPI) -> None:
             described = model.model_json_schema(ref_template="#/components/schemas/{model}")
             components.update(described.pop("$defs", {}))
             components[model.__name__] = described
+        _, probed = msgspec.json.schema_components(
+            [ProbeReport], ref_template="#/components/schemas/{name}"
+        )
+        schema["components"]["schemas"] = probed | components
         return schema
 
     app.openapi = complete  # type: ignore[method-assign]

@@ -23,6 +23,7 @@ _STATUS = {
     "engine_not_ready": 503,
     "store": 503,
     "no_store": 404,
+    "not_probed": 404,
 }
 
 

@@ -11,14 +11,14 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from msgspec.structs import replace
 
 from edged import __version__
 from edged.api import schemas
 from edged.audio.devices import InputDevice
 from edged.daemon import MICROPHONE, Daemon
-from edged.engine.probe import probe_apart, run_apart
+from edged.engine.probe import last_report, probe_apart, run_apart
 from edged.errors import EdgedError, ModelError
 from edged.messages import Closed, Event, Final, Partial, encode
 from edged.models.sources import SOURCES
@@ -124,6 +124,21 @@ async def plugins(request: Request) -> schemas.Plugins:
         ],
         providers=[schemas.Provider(**msgspec.to_builtins(p)) for p in state.providers],
     )
+
+
+@router.get(
+    "/hardware",
+    responses=_ERRORS
+    | _problems(404)
+    | {200: {"content": {"application/json": {"schema": schemas.HARDWARE}}}},
+)
+async def hardware() -> Response:
+    """What the last `edged probe` found here: hardware, proven rungs, obstacles and remedies."""
+    report = await asyncio.to_thread(last_report)
+    if report is None:
+        raise EdgedError("This machine was not looked at yet. Run: edged probe", code="not_probed")
+    answer = {"age_seconds": round(max(0.0, time.time() - report.time), 3), "report": report}
+    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 @router.get("/models", responses=_ERRORS)

@@ -236,6 +236,16 @@ class OpenAIModel(BaseModel):
     owned_by: str = "edged"
 
 
+HARDWARE: dict[str, Any] = {
+    "type": "object",
+    "title": "Hardware",
+    "required": ["age_seconds", "report"],
+    "properties": {
+        "age_seconds": {"type": "number", "description": "since the report was put together"},
+        "report": {"$ref": "#/components/schemas/ProbeReport"},
+    },
+}
+
 EXAMPLE_HEALTH: dict[str, Any] = {
     "live": True,
     "ready": True,

@@ -1,20 +1,52 @@
-"""What each provider offers here: asked in a process that may crash.
+"""What this machine can do: its hardware, its providers, and every rung, proven.
 
-python -m edged.engine.probe        JSON on stdout
+python -m edged.engine.probe PROVIDER        what a provider offers here, as JSON on stdout
+
+A provider is asked in a process that may crash. What was proven once is remembered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
+import math
 import os
 import sys
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from edged.errors import EdgedError
+from edged import __version__, paths, profiles
+from edged.engine import choose
+from edged.engine.peaks import Peaks
+from edged.engine.prove import Verdict, prove_apart
+from edged.engine.verdicts import Verdicts, write_whole
+from edged.engine.worker import WorkerOptions
+from edged.errors import EdgedError, ModelError
+from edged.hardware import explain
+from edged.hardware.explain import Obstacle
+from edged.hardware.machine import Machine, find
+from edged.hardware.root import RECORD, Root
+from edged.messages import Rung
+from edged.models.inventory import imported_sources, store
+from edged.models.sources import SOURCES, find_source, source_named
+from edged.models.store import PRECISIONS, Model
+from edged.plugins import Plugins
+
+if TYPE_CHECKING:
+    from edged.config import Configuration
+    from edged.provider import ExecutionProvider
 
 PROBE_SECONDS = 30.0
+FILE = "probe.json"
+HARMLESS = "no_provider"
+"""The obstacle about which nothing needs to be done"""
+
+Progress = Callable[[str, float], None]
 
 
 class ProviderReport(msgspec.Struct, frozen=True):
@@ -26,14 +58,46 @@ class ProviderReport(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
-def probe() -> list[ProviderReport]:
-    """Ask every provider, in this process."""
-    from edged.plugins import Plugins
+class ProfileReport(msgspec.Struct, frozen=True):
+    """The hardware profile that is taken."""
 
-    return [_ask(provider) for provider in Plugins.discover().providers()]
+    name: str
+    reason: str
+    """What of the machine it is recognised by"""
 
 
-def _ask(provider: Any) -> ProviderReport:
+class ProbeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What `edged probe` found."""
+
+    schema_version: Literal[1] = 1
+    edged: str = __version__
+    time: float
+    """When it was put together: Unix time, seconds; a verdict may be older"""
+    status: Literal["works", "degraded", "nothing"]
+    """Exit code 0, 1 and 2: all that was asked for works; something is in the way or was refused;
+    nothing can run"""
+    sentence: str
+    """What `edged run` would use"""
+    effective: Rung | None = None
+    """The same for programs"""
+    machine: Machine
+    recorded: bool = False
+    """Another machine's record was looked at: nothing was proven"""
+    profile: ProfileReport
+    providers: list[ProviderReport] = []
+    peaks: Peaks | None = None
+    verdicts: list[Verdict] = []
+    obstacles: list[Obstacle] = []
+    """In the way of accelerators, in the order in which to mend them"""
+    notes: list[str] = []
+    """What was left out, and why"""
+
+
+# -- providers ------------------------------------------------------------------------------------
+
+
+def ask(provider: Any) -> ProviderReport:
+    """What a provider offers, asked in this process."""
     try:
         devices = [device.name for device in provider.probe()]
         return ProviderReport(provider.name, provider.version(), devices)
@@ -43,19 +107,28 @@ def _ask(provider: Any) -> ProviderReport:
 
 
 async def probe_apart() -> list[ProviderReport]:
-    """Ask every provider, in a process of its own."""
-    reports: list[ProviderReport] = await run_apart(
-        "edged.engine.probe", list[ProviderReport], PROBE_SECONDS
-    )
-    return reports
+    """Ask every provider, each in a process of its own: one that crashes takes no other along."""
+    names = [provider.name for provider in Plugins.discover().providers()]
+    return list(await asyncio.gather(*map(_ask_apart, names)))
 
 
-async def run_apart(module: str, kind: Any, timeout: float) -> Any:
+async def _ask_apart(name: str) -> ProviderReport:
+    try:
+        report: ProviderReport = await run_apart(
+            "edged.engine.probe", ProviderReport, PROBE_SECONDS, name
+        )
+    except EdgedError as error:
+        return ProviderReport(name, None, [], error.message)
+    return report
+
+
+async def run_apart(module: str, kind: Any, timeout: float, *arguments: str) -> Any:
     """Run one of our modules and read its JSON. Raises EdgedError with its last line."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         module,
+        *arguments,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -72,12 +145,324 @@ async def run_apart(module: str, kind: Any, timeout: float) -> Any:
     return msgspec.json.decode(out, type=kind)
 
 
+# -- the machine ----------------------------------------------------------------------------------
+
+
+async def probe_machine(
+    configuration: Configuration,
+    models: Sequence[str] = (),
+    *,
+    build: bool = True,
+    fresh: bool = False,
+    progress: Progress = lambda _stage, _share: None,
+) -> ProbeReport:
+    """Look at this machine and prove every rung of `models`, of all if none is named.
+
+    What was proven before and still holds is not proven again, unless `fresh`. Raises ModelError
+    when a named model is unknown.
+    """
+    notes = [*_build_missing(models, progress)] if build else []
+    found = _models(models)
+    notes += _left_out(found, models)
+    probe = _Probe(configuration, fresh, progress, notes)
+    return await probe.report(found, models)
+
+
+class _Probe:
+    """One look at this machine."""
+
+    def __init__(
+        self, configuration: Configuration, fresh: bool, progress: Progress, notes: list[str]
+    ) -> None:
+        self._configuration = configuration
+        self._fresh = fresh
+        self._progress = progress
+        self._notes = notes
+        self._memory = Verdicts()
+
+    async def report(self, models: Sequence[Model], named: Sequence[str]) -> ProbeReport:
+        """Everything, put together and saved."""
+        machine = self._memory.machine
+        providers = await self._fact("providers", list[ProviderReport], probe_apart)
+        peaks = await self._fact("peaks", Peaks, _measure_peaks)
+        rungs = list(_rungs(models, providers, self._memory.plugins.providers()))
+        verdicts = [v async for v in self._verdicts(rungs)]
+        obstacles = explain.explain(machine, installed())
+        effective, sentence = _would_run(self._configuration, self._memory)
+        report = ProbeReport(
+            time=time.time(),
+            status=_status(verdicts, obstacles, providers, named),
+            sentence=sentence,
+            effective=effective,
+            machine=machine,
+            profile=_profile(machine),
+            providers=providers,
+            peaks=peaks,
+            verdicts=[with_shares(verdict, peaks) for verdict in verdicts],
+            obstacles=obstacles,
+            notes=self._notes,
+        )
+        self._keep(lambda: write_whole(report_file(), msgspec.json.encode(report)))
+        return report
+
+    async def _fact(self, name: str, kind: Any, find_out: Callable[[], Any]) -> Any:
+        known = None if self._fresh else self._memory.fact(name, kind)
+        if known is not None:
+            return known
+        self._progress(f"finding {name}", 0.0)
+        value = await find_out()
+        self._keep(lambda: self._memory.put_fact(name, value))
+        return value
+
+    async def _verdicts(self, rungs: Sequence[Rung]) -> Any:
+        """One after the other: two at once would slow each other down."""
+        for number, rung in enumerate(rungs):
+            verdict = None if self._fresh else self._memory.get(rung)
+            if verdict is None:
+                self._progress(f"proving {rung}", number / len(rungs))
+                folder = store().folder / rung.model
+                verdict = await prove_apart(rung, folder, self._options(rung))
+                self._put(verdict)
+            yield verdict
+
+    def _options(self, rung: Rung) -> WorkerOptions:
+        """A worker's, so that it is measured as it would serve."""
+        engine = profiles.matching().engine
+        return WorkerOptions(
+            encoder_threads=engine.encoder_threads,
+            decoder_threads=engine.decoder_threads,
+            extra=self._configuration.providers.get(rung.provider, {}),
+        )
+
+    def _put(self, verdict: Verdict) -> None:
+        self._keep(lambda: self._memory.put(verdict))
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        """A cache that cannot be written makes the next probe slow, but not this one wrong."""
+        try:
+            write()
+        except EdgedError as error:
+            if error.message not in self._notes:
+                self._notes.append(error.message)
+
+
+def probe_recorded(folder: Path) -> ProbeReport:
+    """Look at a recorded machine; nothing is proven. Raises EdgedError where there is no record."""
+    if not (folder / RECORD).is_file():
+        raise EdgedError(
+            f"{folder} holds no recorded machine. Make one there: edged probe --record DIR",
+            code="no_record",
+        )
+    machine = find(Root(folder))
+    obstacles = explain.explain(machine, installed())
+    return ProbeReport(
+        time=time.time(),
+        status=_status_of_hardware(obstacles),
+        sentence="This is a record of another machine: nothing was proven.",
+        machine=machine,
+        recorded=True,
+        profile=_profile(machine),
+        obstacles=obstacles,
+    )
+
+
+def report_file() -> Path:
+    """Where the last report lies."""
+    return paths.cache_directory() / FILE
+
+
+def last_report() -> ProbeReport | None:
+    """What the last `edged probe` found here, or None."""
+    try:
+        return msgspec.json.decode(report_file().read_bytes(), type=ProbeReport)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+async def _measure_peaks() -> Any:
+    return await run_apart("edged.engine.peaks", Peaks, PROBE_SECONDS)
+
+
+def installed() -> dict[str, str]:
+    """Versions of the packages that accelerators need, by name."""
+    versions = {}
+    for name in set(explain.PACKAGES.values()):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def with_shares(verdict: Verdict, peaks: Peaks) -> Verdict:
+    """The verdict with the shares of the processor's peaks that it reached, if it ran there."""
+    if verdict.rung.device != "cpu" or not verdict.gigaflops or not verdict.gigabytes_per_second:
+        return verdict
+    return msgspec.structs.replace(
+        verdict,
+        gigaflops_share=verdict.gigaflops / peaks.measured_gigaflops,
+        gigabytes_share=verdict.gigabytes_per_second / peaks.measured_gigabytes_per_second,
+    )
+
+
+def _profile(machine: Machine) -> ProfileReport:
+    match = profiles.explain(machine)[0]
+    if match.obstacles:
+        return ProfileReport(match.name, "none is for this machine")
+    wanted = match.profile.machine
+    families = {found.family for found in machine.accelerators}
+    products = {found.hardware for found in machine.accelerators}
+    words = [
+        *[word for word in wanted.boards if _starts(machine.board.compatible, word)],
+        *[word for word in wanted.accelerators if word in families | products],
+        *wanted.features,
+        *[word for word in wanted.architectures if word == machine.architecture],
+    ]
+    return ProfileReport(match.name, ", ".join(words))
+
+
+def _starts(words: Sequence[str], beginning: str) -> bool:
+    return any(word.startswith(beginning) for word in words)
+
+
+# -- models and rungs -----------------------------------------------------------------------------
+
+
+def _known_models(named: Sequence[str]) -> list[str]:
+    """The models asked for. Raises ModelError when one is neither built nor known."""
+    built = store().names()
+    for name in named:
+        if name not in built:
+            source_named(name)
+    return list(named) or list(dict.fromkeys([*(source.name for source in SOURCES), *built]))
+
+
+def _build_missing(named: Sequence[str], progress: Progress) -> Iterator[str]:
+    """Build what can be built and is not; yields what went wrong."""
+    from edged.models.inventory import build
+
+    for source in SOURCES:
+        if source.name not in _known_models(named) or not _missing(source.name):
+            continue
+        if find_source(source, imported_sources()) is None:
+            continue
+        try:
+            for _ in build([source.name], [], if_missing=False, progress=progress):
+                pass
+        except ModelError as error:
+            yield error.message
+
+
+def _missing(name: str) -> list[str]:
+    """Precisions in which a model is not built."""
+    try:
+        built = store().get(name).precisions
+    except ModelError:
+        return list(PRECISIONS)
+    return [precision for precision in PRECISIONS if precision not in built]
+
+
+def _models(named: Sequence[str]) -> list[Model]:
+    found = []
+    for name in _known_models(named):
+        with suppress(ModelError):
+            found.append(store().get(name))
+    return found
+
+
+def _left_out(found: Sequence[Model], named: Sequence[str]) -> list[str]:
+    """What is not proven because it is not built."""
+    built = {model.name: model.precisions for model in found}
+    notes = []
+    for name in _known_models(named):
+        missing = _missing(name)
+        if name in {source.name for source in SOURCES} and missing:
+            what = ", ".join(missing) if name in built else "any precision"
+            notes.append(f"{name} is not built in {what}. Run: edged models build {name}")
+    return notes
+
+
+def _rungs(
+    models: Sequence[Model],
+    reports: Sequence[ProviderReport],
+    providers: Sequence[ExecutionProvider],
+) -> Iterator[Rung]:
+    """Every model x provider x device x precision that could be."""
+    formats = {provider.name: provider.formats for provider in providers}
+    for model in models:
+        for report in reports:
+            for device in report.devices:
+                for precision in sorted(model.precisions, key=_order):
+                    endings = {Path(name).suffix for name in model.files_for(precision)}
+                    if endings & formats.get(report.name, frozenset()):
+                        yield Rung(model.name, report.name, device, precision)
+
+
+def _order(precision: str) -> tuple[int, str]:
+    known = PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS)
+    return known, precision
+
+
+# -- what it comes to -----------------------------------------------------------------------------
+
+
+def _status(
+    verdicts: Sequence[Verdict],
+    obstacles: Sequence[Obstacle],
+    providers: Sequence[ProviderReport],
+    named: Sequence[str],
+) -> Literal["works", "degraded", "nothing"]:
+    if not any(verdict.ok for verdict in verdicts):
+        return "nothing"
+    wanting = any(_is_wanting(verdict, named) for verdict in verdicts)
+    if wanting or any(provider.error for provider in providers):
+        return "degraded"
+    return _status_of_hardware(obstacles)
+
+
+def _status_of_hardware(obstacles: Sequence[Obstacle]) -> Literal["works", "degraded"]:
+    return "degraded" if any(o.code != HARMLESS for o in obstacles) else "works"
+
+
+def _is_wanting(verdict: Verdict, named: Sequence[str]) -> bool:
+    """Whether a rung is less than could be hoped for.
+
+    That few bits write other words is in their nature: no fault of this machine, unless the model
+    was asked for by name.
+    """
+    in_its_nature = verdict.code == "wrong_text" and verdict.rung.precision.startswith("int")
+    return bool(verdict.code) and not (in_its_nature and verdict.rung.model not in named)
+
+
+def _would_run(configuration: Configuration, memory: Verdicts) -> tuple[Rung | None, str]:
+    """The rung that `edged run` would serve on, and a sentence about it."""
+    engine = configuration.engine
+    rungs = choose.ladder(engine, store().names())
+    proven = {rung: verdict for rung in rungs if (verdict := memory.get(rung))}
+    good = [rung for rung in rungs if rung in proven and proven[rung].ok]
+    if not good:
+        return None, _nothing_to_run(rungs, proven)
+    limit = profiles.matching().engine.room_to_spare if engine.model == choose.AUTO else math.inf
+    fast = [rung for rung in good if (proven[rung].real_time_factor or 0) <= limit]
+    chosen = fast[0] if fast else good[-1]
+    factor = proven[chosen].real_time_factor
+    pace = f", {1 / factor:.0f} times faster than real time" if factor else ""
+    return chosen, f"edged run would use {chosen}{pace}."
+
+
+def _nothing_to_run(rungs: Sequence[Rung], proven: dict[Rung, Verdict]) -> str:
+    if not rungs:
+        return "edged run has no model. Run: edged models build"
+    if rungs[0] not in proven:
+        return f"edged run would try {rungs[0]}, which was not proven."
+    return f"edged run has nothing to use: {rungs[0]}: {proven[rungs[0]].reason}"
+
+
 def main() -> None:
     # Libraries that print must not spoil the JSON.
     out = os.dup(1)
     os.dup2(2, 1)
+    report = ask(Plugins.discover().provider(sys.argv[1]))
     with open(out, "wb") as stream:  # noqa: PTH123  a descriptor
-        stream.write(msgspec.json.encode(probe()))
+        stream.write(msgspec.json.encode(report))
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ class WorkerProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
-                env=_environment(),
+                env=worker_environment(),
             )
         return cls(rung, process, ours, on_report)
 
@@ -225,7 +225,7 @@ class WorkerProcess:
         if self._behind:
             return "it could not keep up with live audio"
         if code < 0:
-            what = f"it was ended by {_signal_name(-code)}"
+            what = f"it was ended by {signal_name(-code)}"
         else:
             what = f"it left with exit code {code}"
         last = next((line for line in reversed(self._stderr) if line.strip()), "")
@@ -241,7 +241,8 @@ class WorkerProcess:
                 log.info("worker %d: %s", self.pid, line)
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """SIGSEGV for 11."""
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
@@ -256,6 +257,6 @@ async def _wait_or_kill(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def _environment() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """Few malloc arenas and no OpenMP pools: a worker's threads are its sessions'."""
     return {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", **os.environ, "PYTHONUNBUFFERED": "1"}

@@ -118,7 +118,7 @@ class _Engine:
         started = time.monotonic()
         plugins = Plugins.discover()
         self._provider = plugins.provider(rung.provider)
-        device = _device(self._provider, rung.device)
+        device = find_device(self._provider, rung.device)
 
         def open_session(path: Path, parallel: bool) -> Any:
             threads = options.encoder_threads if parallel else options.decoder_threads
@@ -158,7 +158,8 @@ class _Engine:
         return time.monotonic() - started
 
 
-def _device(provider: Any, name: str) -> Any:
+def find_device(provider: Any, name: str) -> Any:
+    """A provider's device by its name. Raises EdgedError naming what there is."""
     devices = provider.probe()
     for device in devices:
         if device.name == name:

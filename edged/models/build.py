@@ -21,14 +21,14 @@ import tomli_w
 
 from edged.errors import ModelError
 from edged.models.check import CHECK_CLIP, REFERENCE, compare, compare_features, read_clip
+from edged.models.moonshine import FRAME
 from edged.models.sources import SourceFiles
-from edged.models.store import BUILD_VERSION, MANIFEST, Model, read_model
+from edged.models.store import BUILD_VERSION, MANIFEST, PRECISIONS, Model, read_model
 from edged.recognizer import Recognizer
 
 SAMPLE_RATE = 16000
 CHECK_SECONDS = 6.0
 """Length of the check clip."""
-PRECISIONS = ("fp32", "fp16", "int8", "int4")
 SERVING_PRECISION = "int8"
 """What a daemon needs first: the other builds are for `edged probe` and other devices"""
 
@@ -86,17 +86,18 @@ def _build(
         work.mkdir()
         progress("reading weights", 0.0)
         weights = read_weights(files.encoder, files.decoder)
+        sizes = {}
         for number, precision in enumerate(dict.fromkeys(["fp32", *precisions])):
             progress(f"building {precision}", 0.2 + 0.5 * number / len(PRECISIONS))
-            _save_precision(weights, precision, work)
+            sizes[precision] = _save_precision(weights, precision, work)
         shutil.copyfile(files.tokenizer, work / "tokenizer.bin")
         clip = _write_check_clip(files.clip, work / CHECK_CLIP)
         progress("checking", 0.8)
-        _write_manifest(files, work, check_text="")
+        _write_manifest(files, work, sizes, check_text="")
         text = _check(read_model(work), clip, open_recognizer, precisions)
         if "fp32" not in precisions:
             shutil.rmtree(work / "fp32")
-        _write_manifest(files, work, text)
+        _write_manifest(files, work, sizes, text)
         if target.exists():
             target.rename(target.with_name(f".{target.name}.old"))
         work.rename(target)
@@ -107,9 +108,11 @@ def _build(
     return read_model(target)
 
 
-def _save_precision(weights: Any, precision: str, work: Path) -> None:
+def _save_precision(weights: Any, precision: str, work: Path) -> dict[str, int]:
+    """Write a precision's graphs; returns the bytes of the weights that each multiplies with."""
     from edged.models import graph
     from edged.models.quantize import halve, quantize_decoder, quantize_encoder
+    from edged.models.work import product_bytes
 
     encoder, decoder = graph.encoder(weights), graph.decoder(weights)
     if precision == "fp16":
@@ -117,8 +120,10 @@ def _save_precision(weights: Any, precision: str, work: Path) -> None:
     elif precision in {"int8", "int4"}:
         encoder = quantize_encoder(encoder)
         decoder = quantize_decoder(decoder, bits=int(precision.removeprefix("int")))
+    sizes = {"encoder": product_bytes(encoder), "decoder": product_bytes(decoder)}
     _save(encoder, work / precision / "encoder.onnx")
     _save(decoder, work / precision / "decoder.onnx")
+    return sizes
 
 
 def _save(model: Any, path: Path) -> None:
@@ -171,7 +176,9 @@ def _check(
     return text
 
 
-def _write_manifest(files: SourceFiles, folder: Path, check_text: str) -> None:
+def _write_manifest(
+    files: SourceFiles, folder: Path, sizes: dict[str, dict[str, int]], check_text: str
+) -> None:
     source = files.source
     manifest = {
         "build_version": BUILD_VERSION,
@@ -188,6 +195,7 @@ def _write_manifest(files: SourceFiles, folder: Path, check_text: str) -> None:
             "finished": source.finished,
         },
         "check": {"audio": CHECK_CLIP, "text": check_text},
+        "work": {"samples_per_frame": FRAME, "bytes": sizes},
         "files": {
             str(path.relative_to(folder)): _fingerprint(path)
             for path in sorted(folder.rglob("*"))

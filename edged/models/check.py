@@ -32,17 +32,22 @@ def compare(reference: str, text: str, precision: str) -> float:
 def compare_features(reference: np.ndarray, features: np.ndarray, precision: str) -> float:
     """Root mean square difference as a share of the reference's size. Raises ModelError."""
     largest = LARGEST_DIFFERENCE.get(precision, LARGEST_QUANTIZED_DIFFERENCE)
-    difference = float("inf")
-    if features.shape == reference.shape and np.isfinite(features).all():
-        off = features.astype(np.float32) - reference
-        difference = float(np.sqrt(np.mean(off**2) / np.mean(reference**2)))
-    if not difference <= largest:
+    off = difference(reference, features)
+    if not off <= largest:
         raise ModelError(
             f"{precision} computes other numbers than float32 on the CPU: "
-            f"{difference:.3f} off, {largest} at the most; it must not serve",
+            f"{off:.3f} off, {largest} at the most; it must not serve",
             code="wrong_numbers",
         )
-    return difference
+    return off
+
+
+def difference(reference: np.ndarray, features: np.ndarray) -> float:
+    """Root mean square difference as a share of the reference's size; infinite for no numbers."""
+    if features.shape != reference.shape or not np.isfinite(features).all():
+        return float("inf")
+    off = features.astype(np.float32) - reference
+    return float(np.sqrt(np.mean(off**2) / np.mean(reference**2)))
 
 
 def read_clip(path: Path) -> np.ndarray:

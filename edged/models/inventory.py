@@ -11,7 +11,7 @@ import msgspec
 from edged import paths
 from edged.errors import EdgedError, ModelError
 from edged.models.sources import SOURCES, Source, find_source, source_named
-from edged.models.store import Model, ModelStore
+from edged.models.store import PRECISIONS, Model, ModelStore
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -55,8 +55,6 @@ def build(
     names: Sequence[str], precisions: Sequence[str], if_missing: bool, progress: Any
 ) -> Iterator[str]:
     """Build models; yields a line for each. Raises ModelError when a named one has no source."""
-    from edged.models.build import PRECISIONS
-
     precisions = list(precisions) or list(PRECISIONS)
     for precision in precisions:
         if precision not in PRECISIONS:

@@ -19,6 +19,8 @@ from typing import Any
 from edged.errors import ModelError
 
 MANIFEST = "model.toml"
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
+"""What a model can be built in"""
 BUILD_VERSION = 3
 """Raised whenever `edged models build` would write other files from the same source."""
 
@@ -40,6 +42,8 @@ class Model:
     """What the float32 model writes for `check.wav`."""
     decoding: Mapping[str, Any]
     """What the family's recogniser wants to know of this model"""
+    work: Mapping[str, Any] | None
+    """How much there is to compute and to read (`work.py`); None if a build did not count it"""
     files: Mapping[str, Mapping[str, Any]]
     """Relative path to {sha256, bytes}; a precision's files lie in a folder of its name."""
 
@@ -111,6 +115,7 @@ def read_model(folder: Path) -> Model:
             source=manifest["source"],
             check_text=manifest["check"]["text"],
             decoding=manifest["decoding"],
+            work=manifest.get("work"),
             files=manifest["files"],
         )
     except OSError as error:

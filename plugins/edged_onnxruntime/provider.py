@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from edged.provider import Device, ExecutionProvider, Session, SessionOptions, T
 
 CPU = Device("cpu", "cpu", "CPU")
 _PROVIDERS = {"cpu": "CPUExecutionProvider"}
+_RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -30,6 +32,7 @@ class OnnxRuntime(ExecutionProvider):
 
     name: ClassVar[str] = "onnxruntime"
     formats: ClassVar[frozenset[str]] = frozenset({".onnx"})
+    packages: ClassVar[Sequence[str]] = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 
     def version(self) -> str:
         return str(_runtime().__version__)
@@ -72,6 +75,8 @@ class _OnnxSession(Session):
         settings.log_severity_level = 3
         for key, value in options.extra.get("session", {}).items():
             settings.add_session_config_entry(key, str(value))
+        if options.inspect:
+            settings.add_session_config_entry(_RECORD_PLACEMENT, "1")
         wanted = _PROVIDERS[device.name]
         try:
             self._session = runtime.InferenceSession(str(model), settings, providers=[wanted])
@@ -85,6 +90,8 @@ class _OnnxSession(Session):
         self.inputs = [_spec(argument) for argument in self._session.get_inputs()]
         self.outputs = [_spec(argument) for argument in self._session.get_outputs()]
         self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in self.inputs}
+        if options.inspect:
+            self.placement = _placement(self._session)
 
     def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Value]:
         feeds = {name: self._feed(name, tensor) for name, tensor in inputs.items()}
@@ -106,6 +113,17 @@ class _OnnxSession(Session):
 
     def close(self) -> None:
         del self._session
+
+
+def _placement(session: Any) -> Mapping[str, int]:
+    """Operators by device; empty with an older runtime, which cannot tell."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return {}
+    devices = {provider: device for device, provider in _PROVIDERS.items()}
+    counts: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        counts[devices.get(part.ep_name, part.ep_name)] += len(part.get_nodes())
+    return dict(counts)
 
 
 def _spec(argument: Any) -> TensorSpec:

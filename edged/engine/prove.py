@@ -1,0 +1,405 @@
+"""Proves a rung by real inference, in a process that may crash, hang or print what it likes.
+
+    python -m edged.engine.prove --rung JSON --model FOLDER [--options JSON]    JSON on stdout
+
+It loads the rung as a worker does, recognises the check clip, holds text and numbers against what
+float32 made of it on the CPU, and measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edged.engine.process import signal_name, worker_environment
+from edged.engine.worker import WorkerOptions, find_device
+from edged.errors import EdgedError, ProviderError
+from edged.messages import Rung
+from edged.provider import Session, SessionOptions, Value
+from edged.recognizer import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edged.models.store import Model
+    from edged.recognizer import Recognizer
+
+RECOGNITIONS = 15
+"""Of the check clip, warm, for the latency's distribution"""
+DEADLINE_SECONDS = 300.0
+"""Longest proof: some devices compile for minutes"""
+STALL_SECONDS = 20.0
+"""Longest time in which a proof takes no time of the processor"""
+POLL_SECONDS = 0.02
+LAST_BYTES = 1 << 16
+"""Of what a proof prints, so much is kept"""
+PR_SET_PDEATHSIG = 1
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rung did when it was tried. What could not be measured is null."""
+
+    rung: Rung
+    ok: bool
+    """It loads, and writes and computes what float32 on the CPU does"""
+    code: str | None = None
+    """Why it is refused, for programs: crashed, hung, garbage, wrong_text, wrong_numbers, on_cpu,
+    provider, device_missing, model_missing and other codes of errors; partly_on_cpu where it is
+    `ok` but less than what was asked for"""
+    reason: str | None = None
+    """The same for people"""
+    time: float
+    """When it was tried: Unix time, seconds"""
+    runtime: str | None = None
+    """The runtime's name and version"""
+    placement: dict[str, int] = {}
+    """Operators of all graphs by the device that they run on; empty where the runtime cannot tell
+    """
+    text: str | None = None
+    """What it wrote for the check clip"""
+    word_error_rate: float | None = None
+    """Of the check clip's text against float32's"""
+    difference: float | None = None
+    """Root mean square of the encoder's numbers off float32's, as a share of their size"""
+    load_seconds: float | None = None
+    cold_seconds: float | None = None
+    """The first recognition of the check clip"""
+    warm_p50_seconds: float | None = None
+    """The cost of one partial over the whole check clip, decoded without a draft"""
+    warm_p99_seconds: float | None = None
+    """Of 15 recognitions, so that it is nearly the slowest"""
+    warm_p99_ratio: float | None = None
+    """p99 / p50"""
+    real_time_factor: float | None = None
+    """p50 / length of the clip"""
+    peak_memory_bytes: int | None = None
+    """Resident memory of the whole process at its highest"""
+    gigaflops: float | None = None
+    """Billions of operations a second in the products with constants, of which a multiplication
+    with its addition counts two: at one row a frame in the encoder and one a token in the decoder.
+    The rest of the work is not counted, nor the further rows of the first convolutions: a tenth."""
+    gigaflops_share: float | None = None
+    """Of the measured peak of the processor in float32; null on other devices"""
+    gigabytes_per_second: float | None = None
+    """Weights of those products, read once by the encoder and once a token by the decoder"""
+    gigabytes_share: float | None = None
+    """Of the measured peak of the memory, copied by one thread; null on other devices"""
+
+
+# -- in the process that may be lost --------------------------------------------------------------
+
+
+def prove(rung: Rung, folder: Path, options: WorkerOptions) -> Verdict:
+    """Try a rung in this process."""
+    facts: dict[str, Any] = {"ok": True}
+    try:
+        for known in _facts(rung, folder, options):
+            facts |= known
+    except EdgedError as error:
+        facts |= {"ok": False, "code": error.code, "reason": error.message}
+    except Exception as error:  # noqa: BLE001  a stranger's code
+        facts |= {"ok": False, "code": ProviderError.code, "reason": repr(error)}
+    return Verdict(rung=rung, time=time.time(), peak_memory_bytes=_peak_memory(), **facts)
+
+
+def _facts(rung: Rung, folder: Path, options: WorkerOptions) -> Iterator[dict[str, Any]]:
+    """What a verdict holds, as it becomes known. Raises EdgedError."""
+    from edged.models import check
+    from edged.models.store import read_model
+    from edged.plugins import Plugins
+
+    model = read_model(folder)
+    model.verify(rung.precision)
+    clip = check.read_clip(model.path(check.CHECK_CLIP))
+    started = time.monotonic()
+    plugins = Plugins.discover()
+    provider = plugins.provider(rung.provider)
+    graphs = _Graphs(provider, find_device(provider, rung.device), options)
+    yield {"runtime": f"{rung.provider} {provider.version()}"}
+    recognizer = plugins.recognizer(model.family)(model, rung.precision, graphs.open)
+    yield {"load_seconds": time.monotonic() - started}
+    yield graphs.placed()
+    yield {"cold_seconds": _recognition(recognizer, clip)}
+    yield from _compared(model, rung.precision, recognizer, clip)
+    graphs.reset()
+    yield from _timed(recognizer, clip, graphs, _Work.of(model, rung.precision))
+
+
+def _compared(
+    model: Model, precision: str, recognizer: Recognizer, clip: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    import numpy as np
+
+    from edged.models import check
+
+    reference = np.load(model.path(check.REFERENCE))
+    features = recognizer.features(clip)
+    off = check.difference(reference, features)
+    yield {"difference": off if np.isfinite(off) else None}
+    text = recognizer.transcribe(clip).text
+    yield {"text": text, "word_error_rate": check.word_error_rate(model.check_text, text)}
+    check.compare_features(reference, features, precision)
+    check.compare(model.check_text, text, precision)
+
+
+def _recognition(recognizer: Recognizer, clip: np.ndarray) -> float:
+    """How long one partial of the clip takes, in seconds."""
+    started = time.perf_counter()
+    recognizer.start().advance(clip)
+    return time.perf_counter() - started
+
+
+def _timed(
+    recognizer: Recognizer, clip: np.ndarray, graphs: _Graphs, work: _Work | None
+) -> Iterator[dict[str, Any]]:
+    import numpy as np
+
+    seconds = [_recognition(recognizer, clip) for _ in range(RECOGNITIONS)]
+    p50, p99 = (float(np.percentile(seconds, percent)) for percent in (50, 99))
+    yield {"warm_p50_seconds": p50, "warm_p99_seconds": p99, "warm_p99_ratio": p99 / p50}
+    yield {"real_time_factor": p50 / (len(clip) / SAMPLE_RATE)}
+    if work:
+        tokens = graphs.runs("decoder") / RECOGNITIONS
+        yield work.rates(len(clip) / work.samples_per_frame, tokens, p50)
+
+
+class _Work(msgspec.Struct, frozen=True):
+    """What the products of a model's graphs read and compute."""
+
+    samples_per_frame: int
+    encoder_weights: int
+    decoder_weights: int
+    encoder_bytes: int
+    decoder_bytes: int
+
+    @classmethod
+    def of(cls, model: Model, precision: str) -> _Work | None:
+        """As it was counted when the model was built; None if it was not."""
+        counted = (model.work or {}).get("bytes", {})
+        if model.work is None or "fp32" not in counted or precision not in counted:
+            return None
+        weights, size = counted["fp32"], counted[precision]
+        return cls(
+            model.work["samples_per_frame"],
+            weights["encoder"] // 4,
+            weights["decoder"] // 4,
+            size["encoder"],
+            size["decoder"],
+        )
+
+    def rates(self, frames: float, tokens: float, seconds: float) -> dict[str, Any]:
+        products = self.encoder_weights * frames + self.decoder_weights * tokens
+        read = self.encoder_bytes + self.decoder_bytes * tokens
+        return {
+            "gigaflops": 2 * products / seconds / 1e9,
+            "gigabytes_per_second": read / seconds / 1e9,
+        }
+
+
+class _Graphs:
+    """Opens a model's graphs on one device, and knows where they landed and how often they ran."""
+
+    def __init__(self, provider: Any, device: Any, options: WorkerOptions) -> None:
+        self._provider = provider
+        self._device = device
+        self._options = options
+        self._open: list[tuple[str, _Counted]] = []
+
+    def open(self, path: Path, parallel: bool) -> Session:
+        wanted = self._options.encoder_threads if parallel else self._options.decoder_threads
+        threads = min(wanted, os.cpu_count() or 1)
+        options = SessionOptions(threads, self._options.extra, inspect=True)
+        session = _Counted(self._provider.open(path, self._device, options))
+        self._open.append((path.stem, session))
+        return session
+
+    def reset(self) -> None:
+        for _, session in self._open:
+            session.runs = 0
+
+    def runs(self, graph: str) -> int:
+        """Runs of the graphs in files of this name since the last reset."""
+        return sum(session.runs for name, session in self._open if name == graph)
+
+    def placed(self) -> dict[str, Any]:
+        """Where the operators are. Raises ProviderError when none is where it was asked for."""
+        counts: dict[str, int] = {}
+        for _, session in self._open:
+            for device, count in session.placement.items():
+                counts[device] = counts.get(device, 0) + count
+        left, total = counts.get("cpu", 0), sum(counts.values())
+        if self._device.kind == "cpu" or not left:
+            return {"placement": counts}
+        name = self._device.name
+        if left == total:
+            raise ProviderError(f"all operators run on the CPU, none on {name}", code="on_cpu")
+        share = f"{left} of {total} operators ({left / total:.0%}) run on the CPU, not on {name}"
+        return {"placement": counts, "code": "partly_on_cpu", "reason": share}
+
+
+class _Counted(Session):
+    """A session that counts its runs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.device = session.device
+        self.inputs, self.outputs = session.inputs, session.outputs
+        self.placement = session.placement
+        self.runs = 0
+
+    def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Value]:
+        self.runs += 1
+        return self._session.run(inputs, outputs)
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def _peak_memory() -> int | None:
+    for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="edged-prove")
+    parser.add_argument("--rung", required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--options", default="{}")
+    arguments = parser.parse_args()
+    _die_with_parent()
+    # Libraries that print must not spoil the JSON.
+    out = os.dup(1)
+    os.dup2(2, 1)
+    rung = msgspec.json.decode(arguments.rung, type=Rung)
+    options = msgspec.json.decode(arguments.options, type=WorkerOptions)
+    verdict = prove(rung, arguments.model, options)
+    with open(out, "wb") as stream:  # noqa: PTH123  a descriptor
+        stream.write(msgspec.json.encode(verdict))
+
+
+def _die_with_parent() -> None:
+    """Nobody would end a proof that hangs when the one who asked for it is gone."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+# -- for the one who asks -------------------------------------------------------------------------
+
+
+async def prove_apart(
+    rung: Rung,
+    folder: Path,
+    options: WorkerOptions,
+    *,
+    deadline: float = DEADLINE_SECONDS,
+    stall: float = STALL_SECONDS,
+) -> Verdict:
+    """Try a rung in a process of its own. Whatever happens to it becomes its verdict."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "edged.engine.prove",
+        f"--rung={msgspec.json.encode(rung).decode()}",
+        f"--model={folder}",
+        f"--options={msgspec.json.encode(options).decode()}",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=worker_environment(),
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out, errors = _Tail(process.stdout), _Tail(process.stderr)
+    try:
+        hung = await _watch(process, deadline, stall)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it started goes with it
+    answer, said = await out.read(), await errors.read()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), 1.0)
+    if hung:
+        return _refused(rung, "hung", hung, said)
+    if process.returncode:
+        return _refused(rung, "crashed", _how_it_ended(process.returncode), said)
+    try:
+        return msgspec.json.decode(answer.strip().rpartition("\n")[2], type=Verdict)
+    except msgspec.DecodeError:
+        return _refused(rung, "garbage", "it left without a verdict", answer or said)
+
+
+def _refused(rung: Rung, code: str, what: str, said: str) -> Verdict:
+    """A verdict in place of the one that the process did not give."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    reason = f"{what}: {lines[-1][:500]}" if lines else what
+    return Verdict(rung=rung, ok=False, code=code, reason=reason, time=time.time())
+
+
+def _how_it_ended(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "it was killed by SIGKILL, perhaps because there was no memory left"
+    if code < 0:
+        return f"it was ended by {signal_name(-code)}"
+    return f"it left with exit code {code}"
+
+
+async def _watch(process: asyncio.subprocess.Process, deadline: float, stall: float) -> str | None:
+    """Wait for its end; why it was not waited for any longer, or None."""
+    started = busy = time.monotonic()
+    spent = 0
+    while process.returncode is None:
+        await asyncio.sleep(POLL_SECONDS)
+        now, before = time.monotonic(), spent
+        spent = _processor_time(process.pid) or before
+        if spent != before:
+            busy = now
+        if now - busy > stall:
+            return f"it did nothing for {stall:.0f} s"
+        if now - started > deadline:
+            return f"it was not done after {deadline:.0f} s"
+    return None
+
+
+def _processor_time(pid: int) -> int | None:
+    """Ticks of the processor that a process has taken."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[11]) + int(fields[12])
+
+
+class _Tail:
+    """Reads a pipe to its end and keeps the last of it."""
+
+    def __init__(self, pipe: asyncio.StreamReader) -> None:
+        self._pipe = pipe
+        self._kept = b""
+        self._task = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        while data := await self._pipe.read(LAST_BYTES):
+            self._kept = (self._kept + data)[-LAST_BYTES:]
+
+    async def read(self) -> str:
+        """All that came; a grandchild that got away may still hold the pipe open."""
+        await asyncio.wait({self._task}, timeout=1.0)
+        self._task.cancel()
+        return self._kept.decode("utf-8", "replace")
+
+
+if __name__ == "__main__":
+    main()

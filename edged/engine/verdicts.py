@@ -1,0 +1,186 @@
+"""What was proven here, kept in the cache directory until something that it depends on changes.
+
+A verdict holds for one build of the model, one runtime, one driver, one kernel and one version of
+edged. Looking it up imports no runtime.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from edged import __version__, paths
+from edged.engine.prove import Verdict
+from edged.errors import EdgedError, ModelError
+from edged.hardware.accelerators import Accelerator
+from edged.hardware.machine import Machine, find
+from edged.messages import Rung
+from edged.models.inventory import store
+from edged.plugins import Plugins
+
+FILE = "verdicts.json"
+T = TypeVar("T")
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """Something found, and the circumstances in which it was found."""
+
+    key: str
+    value: msgspec.Raw
+
+
+class _Contents(msgspec.Struct):
+    """The file."""
+
+    verdicts: dict[str, _Entry] = {}
+    """By rung"""
+    facts: dict[str, _Entry] = {}
+    """Other things that take time to find out, by name"""
+
+
+class Verdicts:
+    """The verdicts that hold on this machine as it is now."""
+
+    def __init__(self, machine: Machine | None = None, plugins: Plugins | None = None) -> None:
+        self.machine = machine or find()
+        self.plugins = plugins or Plugins.discover()
+        self._runtimes = runtimes(self.plugins)
+        self._path = paths.cache_directory() / FILE
+        self._contents = _read(self._path)
+
+    def get(self, rung: Rung) -> Verdict | None:
+        """The verdict about a rung, if it still holds."""
+        return _value(self._contents.verdicts.get(str(rung)), self._key(rung), Verdict)
+
+    def put(self, verdict: Verdict) -> None:
+        """Remember a verdict in place of the last one about its rung. Raises EdgedError."""
+        key = self._key(verdict.rung)
+        if key is not None:
+            value = msgspec.Raw(msgspec.json.encode(verdict))
+            self._contents.verdicts[str(verdict.rung)] = _Entry(key, value)
+            _write(self._path, self._contents)
+
+    def remembered(self) -> list[Verdict]:
+        """Every verdict that still holds."""
+        rungs = [_rung(entry) for entry in self._contents.verdicts.values()]
+        found = [self.get(rung) for rung in rungs if rung]
+        return [verdict for verdict in found if verdict]
+
+    def fact(self, name: str, kind: type[T]) -> T | None:
+        """Something else that was found with the same hardware and software."""
+        return _value(self._contents.facts.get(name), self._surroundings(), kind)
+
+    def put_fact(self, name: str, value: Any) -> None:
+        """Remember something else. Raises EdgedError."""
+        entry = _Entry(self._surroundings(), msgspec.Raw(msgspec.json.encode(value)))
+        self._contents.facts[name] = entry
+        _write(self._path, self._contents)
+
+    def _key(self, rung: Rung) -> str | None:
+        """All that a verdict depends on; None where the model is not built or there is no such
+        provider."""
+        digest = _digest(rung)
+        runtime = self._runtimes.get(rung.provider)
+        if digest is None or runtime is None:
+            return None
+        drivers = [
+            _driver(found)
+            for found in self.machine.accelerators
+            if f"{rung.provider} {rung.device.partition('.')[0]}" in found.providers
+        ]
+        return _joined(digest, rung, runtime, drivers, self.machine.kernel, __version__)
+
+    def _surroundings(self) -> str:
+        machine = self.machine
+        hardware = [machine.cpu, machine.libraries, machine.kernel]
+        nodes = [(found.hardware, found.address, found.nodes) for found in machine.accelerators]
+        drivers = [_driver(found) for found in machine.accelerators]
+        return _joined(hardware, nodes, drivers, self._runtimes, __version__)
+
+
+def remembered() -> list[Verdict]:
+    """Every verdict that holds on this machine as it is now; when it was found is in each."""
+    return Verdicts().remembered()
+
+
+def runtimes(plugins: Plugins) -> dict[str, str]:
+    """By provider, the versions of its plugin and of its runtime, without importing the runtime."""
+    return {
+        provider.name: ", ".join(
+            [f"{plugin.distribution} {plugin.version}", *_installed(provider.packages)]
+        )
+        for plugin in plugins.all
+        for provider in plugin.supplies.get("edged_execution_providers", [])
+    }
+
+
+def _installed(packages: Any) -> list[str]:
+    found = []
+    for name in packages:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return found
+
+
+def _driver(accelerator: Accelerator) -> str:
+    return f"{accelerator.id} {accelerator.driver} {accelerator.driver_version}"
+
+
+def _digest(rung: Rung) -> str | None:
+    try:
+        model = store().get(rung.model)
+    except ModelError:
+        return None
+    return model.digest(rung.precision) if rung.precision in model.precisions else None
+
+
+def _rung(entry: _Entry) -> Rung | None:
+    try:
+        return msgspec.json.decode(entry.value, type=Verdict).rung
+    except msgspec.DecodeError:
+        return None
+
+
+def _joined(*parts: Any) -> str:
+    return msgspec.json.encode(parts).decode()
+
+
+def _value(entry: _Entry | None, key: str | None, kind: type[T]) -> T | None:
+    if entry is None or key is None or entry.key != key:
+        return None
+    try:
+        return msgspec.json.decode(entry.value, type=kind)
+    except msgspec.DecodeError:
+        return None
+
+
+def _read(path: Path) -> _Contents:
+    """What is there; nothing where the file is missing, broken or of another version."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Contents)
+    except (OSError, msgspec.DecodeError):
+        return _Contents()
+
+
+def _write(path: Path, contents: _Contents) -> None:
+    write_whole(path, msgspec.json.format(msgspec.json.encode(contents), indent=1))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is never seen half written. Raises EdgedError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        raise EdgedError(
+            f"{path} cannot be written ({error.strerror}). "
+            "Free it, or choose another place with EDGED_CACHE_DIR",
+            code="cache_unwritable",
+        ) from error

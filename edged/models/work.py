@@ -1,0 +1,24 @@
+"""How much a graph has to read: the weights of its products, counted while it is built.
+
+Only products with constants count. Those of attention grow with the utterance and are small beside
+them; what is looked up, as an embedding, is hardly read at all.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+PRODUCTS = {"MatMul", "MatMulInteger", "MatMulNBits", "Conv"}
+
+
+def product_bytes(model: Any) -> int:
+    """Bytes of the constants that a graph's products read, their scales included."""
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    used = {name for node in model.graph.node if node.op_type in PRODUCTS for name in node.input}
+    return sum(
+        math.prod(constant.dims) * int(tensor_dtype_to_np_dtype(constant.data_type).itemsize)
+        for constant in model.graph.initializer
+        if constant.name in used
+    )
