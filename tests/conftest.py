@@ -20,6 +20,7 @@ from edged.models.store import MANIFEST
 from tests.daemon import DaemonProcess
 
 ROOT = Path(__file__).parent.parent
+MACHINES = ROOT / "tests" / "hardware" / "machines"
 CORPUS = ROOT.parent / "shared" / "corpus"
 TINY, BASE = "moonshine-tiny-en", "moonshine-base-en"
 

@@ -77,10 +77,9 @@ def edged_execution_providers():
             def faulty(inputs, outputs):
                 fail("run")
                 results = run(inputs, outputs)
-                if "audio" in inputs and FAULT == "nan":
-                    results = [changed(value, lambda array: array * float("nan")) for value in results]
-                if "audio" in inputs and FAULT == "numbers":
-                    results = [changed(value, lambda array: -array) for value in results]
+                factor = {"nan": float("nan"), "numbers": -1.0}.get(FAULT)
+                if "audio" in inputs and factor:
+                    results = [changed(value, lambda array: factor * array) for value in results]
                 if "next_token" in outputs and FAULT == "words":
                     results[0] = changed(results[0], lambda array: (array + 700) % 30000)
                 return results
@@ -97,7 +96,9 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, fault: str = "") -> N
     (folder / "edged_stranger.py").write_text(PLUGIN)
     metadata = folder / "edged_stranger-1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: edged-stranger\nVersion: 1.0\n")
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: edged-stranger\nVersion: 1.0\n"
+    )
     (metadata / "entry_points.txt").write_text("[edged]\nstranger = edged_stranger\n")
     path = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))

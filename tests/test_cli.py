@@ -8,15 +8,18 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
 
 from edged import __version__
+from edged.engine.probe import ProbeReport
 from tests.client import silence
-from tests.conftest import BASE, TINY
+from tests.conftest import BASE, MACHINES, TINY
 from tests.daemon import DaemonProcess
 
 RATE = 16000
@@ -129,7 +132,16 @@ def test_config_prints_toml_and_json(edged: Edged) -> None:
 def test_help_is_there_for_every_command(edged: Edged) -> None:
     done = edged("--help")
     assert done.returncode == 0
-    for command in ("run", "transcribe", "listen", "devices", "plugins", "models", "config"):
+    for command in (
+        "run",
+        "transcribe",
+        "listen",
+        "devices",
+        "plugins",
+        "models",
+        "config",
+        "probe",
+    ):
         assert command in done.stdout
     assert edged().returncode in {0, 2}
 
@@ -140,6 +152,60 @@ def test_completion_works() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "complete" in done.stdout
+
+
+# -- probe --------------------------------------------------------------------------------------
+
+
+def test_a_machine_is_proven_once_and_then_remembered(edged: Edged, tiny_cache: Path) -> None:
+    edged.environment["EDGED_CACHE_DIR"] = str(tiny_cache)
+    flags = ("probe", "--model", TINY, "--no-build")
+    done = edged(*flags)
+    assert done.returncode in {0, 1}, done.stderr
+    assert "int8 onnxruntime cpu" in done.stdout
+    assert "proven" in done.stdout
+    assert f"edged models build {TINY}" in done.stdout, "what is left out is said"
+    started = time.monotonic()
+    again = edged(*flags, "--json")
+    assert time.monotonic() - started < 2.0
+    report = msgspec.json.decode(again.stdout, type=ProbeReport)
+    assert [verdict.ok for verdict in report.verdicts] == [True]
+    assert report.sentence in done.stdout.splitlines()[-1]
+    assert again.returncode == done.returncode == (0 if report.status == "works" else 1)
+
+
+def test_where_nothing_can_run_probe_says_so(edged: Edged, tmp_path: Path) -> None:
+    edged.environment["EDGED_CACHE_DIR"] = str(tmp_path / "empty")
+    done = edged("probe", "--no-build")
+    assert done.returncode == 2
+    assert "Run: edged models build" in done.stdout.splitlines()[-1]
+
+
+def test_a_recorded_machine_is_this_machine(edged: Edged, tiny_cache: Path) -> None:
+    edged.environment["EDGED_CACHE_DIR"] = str(tiny_cache)
+    folder = edged.folder / "record"
+    here = json.loads(edged("probe", "--no-build", "--record", folder, "--json").stdout)
+    there = json.loads(edged("probe", "--root", folder, "--json").stdout)
+    assert there["recorded"]
+    assert not there["verdicts"]
+    for part in ("architecture", "kernel", "board", "cpu", "accelerators", "audio_inputs"):
+        assert here["machine"][part] == there["machine"][part]
+    assert (here["profile"], here["obstacles"]) == (there["profile"], there["obstacles"])
+
+
+def test_a_recorded_machines_obstacles_are_told_with_remedies_to_copy(edged: Edged) -> None:
+    done = edged("probe", "--root", MACHINES / "neural-compute-stick-2")
+    assert done.returncode == 1
+    assert "Profile movidius" in done.stdout
+    remedy = "python3.9 -m venv myriad && myriad/bin/pip install openvino==2021.4.2"
+    assert remedy in map(str.strip, done.stdout.splitlines())
+
+
+def test_mistakes_in_a_probe_are_one_line(edged: Edged, tmp_path: Path) -> None:
+    assert "no recorded machine" in complaint(edged("probe", "--root", tmp_path), 1)
+    assert "nonesuch" in complaint(edged("probe", "--model", "nonesuch"), 3)
+    (tmp_path / "file").write_text("in the way")
+    assert "cannot be written" in complaint(edged("probe", "--record", tmp_path / "file"), 1)
 
 
 # -- transcribe ---------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,7 @@ import msgspec
 from edged import __version__, paths, profiles
 from edged.engine import choose
 from edged.engine.peaks import Peaks
+from edged.engine.process import kill_group, signal_name
 from edged.engine.prove import Verdict, prove_apart
 from edged.engine.verdicts import Verdicts, write_whole
 from edged.engine.worker import WorkerOptions
@@ -109,7 +110,7 @@ def ask(provider: Any) -> ProviderReport:
 async def probe_apart() -> list[ProviderReport]:
     """Ask every provider, each in a process of its own: one that crashes takes no other along."""
     names = [provider.name for provider in Plugins.discover().providers()]
-    return list(await asyncio.gather(*map(_ask_apart, names)))
+    return list(await asyncio.gather(*(_ask_apart(name) for name in names)))
 
 
 async def _ask_apart(name: str) -> ProviderReport:
@@ -132,17 +133,23 @@ async def run_apart(module: str, kind: Any, timeout: float, *arguments: str) -> 
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         out, err = await asyncio.wait_for(process.communicate(), timeout)
     except TimeoutError as error:
-        process.kill()
-        await process.wait()
         raise EdgedError(f"{module} did not answer in {timeout:.0f} s", code="probe") from error
+    finally:
+        await kill_group(process)
     if process.returncode:
         lines = err.decode("utf-8", "replace").strip().splitlines()
-        raise EdgedError(lines[-1] if lines else f"{module} died", code="probe")
-    return msgspec.json.decode(out, type=kind)
+        last = lines[-1] if lines else f"{module} died"
+        code = process.returncode
+        raise EdgedError(f"{signal_name(-code)}: {last}" if code < 0 else last, code="probe")
+    try:
+        return msgspec.json.decode(out, type=kind)
+    except msgspec.DecodeError as error:
+        raise EdgedError(f"{module} left without an answer", code="probe") from error
 
 
 # -- the machine ----------------------------------------------------------------------------------
@@ -210,11 +217,15 @@ class _Probe:
         if known is not None:
             return known
         self._progress(f"finding {name}", 0.0)
-        value = await find_out()
+        try:
+            value = await find_out()
+        except EdgedError as error:
+            self._notes.append(f"{name}: {error.message}")
+            return None
         self._keep(lambda: self._memory.put_fact(name, value))
         return value
 
-    async def _verdicts(self, rungs: Sequence[Rung]) -> Any:
+    async def _verdicts(self, rungs: Sequence[Rung]) -> AsyncIterator[Verdict]:
         """One after the other: two at once would slow each other down."""
         for number, rung in enumerate(rungs):
             verdict = None if self._fresh else self._memory.get(rung)
@@ -292,9 +303,11 @@ def installed() -> dict[str, str]:
     return versions
 
 
-def with_shares(verdict: Verdict, peaks: Peaks) -> Verdict:
+def with_shares(verdict: Verdict, peaks: Peaks | None) -> Verdict:
     """The verdict with the shares of the processor's peaks that it reached, if it ran there."""
-    if verdict.rung.device != "cpu" or not verdict.gigaflops or not verdict.gigabytes_per_second:
+    if peaks is None or verdict.rung.device != "cpu":
+        return verdict
+    if not verdict.gigaflops or not verdict.gigabytes_per_second:
         return verdict
     return msgspec.structs.replace(
         verdict,

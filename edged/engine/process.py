@@ -249,6 +249,14 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+async def kill_group(process: asyncio.subprocess.Process) -> None:
+    """Kill a process that leads a session of its own, with all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), 1.0)
+
+
 async def _wait_or_kill(process: asyncio.subprocess.Process) -> None:
     try:
         await asyncio.wait_for(process.wait(), 1.0)

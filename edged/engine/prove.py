@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import ctypes
 import os
 import signal
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edged.engine.process import signal_name, worker_environment
+from edged.engine.process import kill_group, signal_name, worker_environment
 from edged.engine.worker import WorkerOptions, find_device
 from edged.errors import EdgedError, ProviderError
 from edged.messages import Rung
@@ -326,11 +325,8 @@ async def prove_apart(
     try:
         hung = await _watch(process, deadline, stall)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it started goes with it
+        await kill_group(process)
     answer, said = await out.read(), await errors.read()
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), 1.0)
     if hung:
         return _refused(rung, "hung", hung, said)
     if process.returncode:

@@ -184,3 +184,6 @@ def write_whole(path: Path, content: bytes) -> None:
             "Free it, or choose another place with EDGED_CACHE_DIR",
             code="cache_unwritable",
         ) from error
+    finally:
+        with suppress(OSError):
+            beside.unlink()

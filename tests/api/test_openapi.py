@@ -30,6 +30,7 @@ def test_it_names_the_calls_of_the_api(reference: dict[str, Any]) -> None:
     assert calls >= {
         "GET /v1/health",
         "GET /v1/devices",
+        "GET /v1/hardware",
         "GET /v1/plugins",
         "GET /v1/models",
         "GET /v1/transcripts",

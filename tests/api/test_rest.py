@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import numpy as np
 import pytest
 from websockets.sync.client import connect
 
 from edged import __version__
+from edged.engine.probe import ProbeReport, probe_recorded, report_file
+from edged.engine.verdicts import write_whole
 from tests.api.conftest import Shared
 from tests.api.http import Answer, ask, form
 from tests.client import recognize, texts
-from tests.conftest import TINY
+from tests.conftest import MACHINES, TINY
 from tests.daemon import DaemonProcess
 
 RATE = 16000
@@ -69,6 +73,22 @@ def test_a_daemon_that_cannot_recognise_is_live_and_not_ready(start_daemon: Star
     assert answer.json["error"]["type"] == "server_error"
     with connect(daemon.ws("/v1/stream")) as websocket:
         assert json.loads(websocket.recv())["engine"]["effective"] is None
+
+
+# -- hardware -----------------------------------------------------------------------------------
+
+
+def test_what_the_probe_found_is_served_with_its_age(start_daemon: Start, tiny_cache: Path) -> None:
+    daemon = start_daemon("--no-microphone", "--model", TINY)
+    missing = problem(ask(daemon, "/v1/hardware"))
+    assert (missing["status"], missing["code"]) == (404, "not_probed")
+    assert "edged probe" in missing["detail"]
+    report = probe_recorded(MACHINES / "raspberry-pi-5-hailo")
+    write_whole(report_file(), msgspec.json.encode(report))
+    answer = ask(daemon, "/v1/hardware")
+    assert answer.status == 200
+    assert 0 <= answer.json["age_seconds"] < 60
+    assert msgspec.convert(answer.json["report"], ProbeReport) == report
 
 
 # -- lists --------------------------------------------------------------------------------------

@@ -28,12 +28,17 @@ def proven(
     return asyncio.run(prove_apart(rung, store().folder / model, WorkerOptions(), **limits))
 
 
-def test_a_good_rung_is_proven_with_text_numbers_and_times() -> None:
-    before = time.time()
-    verdict = proven()
+@pytest.fixture(scope="module")
+def good() -> Verdict:
+    """About tiny-en in int8."""
+    return proven()
+
+
+def test_a_good_rung_is_proven_with_text_numbers_and_times(good: Verdict) -> None:
+    verdict = good
     assert verdict.ok
     assert (verdict.code, verdict.reason) == (None, None)
-    assert before <= verdict.time <= time.time()
+    assert time.time() - 600 < verdict.time <= time.time()
     assert verdict.runtime is not None
     assert verdict.runtime.startswith("onnxruntime ")
     assert verdict.text == store().get(TINY).check_text
@@ -47,16 +52,14 @@ def test_a_good_rung_is_proven_with_text_numbers_and_times() -> None:
     assert 50e6 < (verdict.peak_memory_bytes or 0) < 1e9
 
 
-def test_where_the_operators_are_is_asked_of_the_runtime() -> None:
-    placement = proven().placement
-    assert set(placement) <= {"cpu"}
-    assert placement.get("cpu", 1000) > 100
+def test_where_the_operators_are_is_asked_of_the_runtime(good: Verdict) -> None:
+    assert set(good.placement) <= {"cpu"}
+    assert good.placement.get("cpu", 1000) > 100
 
 
-def test_work_is_counted_where_the_build_counted_it() -> None:
-    verdict = proven()
+def test_work_is_counted_where_the_build_counted_it(good: Verdict) -> None:
     counted = store().get(TINY).work is not None
-    assert bool(verdict.gigaflops) == bool(verdict.gigabytes_per_second) == counted
+    assert bool(good.gigaflops) == bool(good.gigabytes_per_second) == counted
 
 
 @pytest.mark.parametrize(
@@ -110,7 +113,9 @@ def test_what_hangs_is_killed_with_all_that_it_started(
 
 def _is_ours(process: psutil.Process) -> bool:
     words = process.info["cmdline"] or []
-    return words == ["sleep", "1000"] or ("edged.engine.prove" in words and "stranger" in str(words))
+    return words == ["sleep", "1000"] or (
+        "edged.engine.prove" in words and "stranger" in str(words)
+    )
 
 
 @pytest.mark.parametrize("when", ["asked", "loaded", "run"])
