@@ -65,11 +65,12 @@ def _accelerator(accelerator: Accelerator) -> str:
 
 
 def _peaks(report: ProbeReport) -> Iterator[str]:
-    if report.peaks:
-        yield (
-            f"measured peak {report.peaks.measured_gigaflops:.0f} GFLOP/s in float32, "
-            f"{report.peaks.measured_gigabytes_per_second:.0f} GB/s"
-        )
+    peaks = report.peaks
+    if peaks:
+        yield f"measured peak {peaks.measured_gigaflops:.0f} GFLOP/s in float32"
+        if peaks.theoretical_gigaflops:
+            yield f"theoretical {peaks.theoretical_gigaflops:.0f}"
+        yield f"{peaks.measured_gigabytes_per_second:.0f} GB/s measured"
 
 
 def _rungs(verdicts: list[Verdict]) -> Table:

@@ -40,9 +40,10 @@ DEADLINE_SECONDS = 300.0
 """Longest proof: some devices compile for minutes"""
 STALL_SECONDS = 20.0
 """Longest time in which a proof takes no time of the processor"""
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
 LAST_BYTES = 1 << 16
 """Of what a proof prints, so much is kept"""
+BYTES_OF_FP32 = 4
 PR_SET_PDEATHSIG = 1
 
 
@@ -188,11 +189,12 @@ class _Work(msgspec.Struct, frozen=True):
         counted = (model.work or {}).get("bytes", {})
         if model.work is None or "fp32" not in counted or precision not in counted:
             return None
-        weights, size = counted["fp32"], counted[precision]
+        weights = {graph: size // BYTES_OF_FP32 for graph, size in counted["fp32"].items()}
+        size = counted[precision]
         return cls(
             model.work["samples_per_frame"],
-            weights["encoder"] // 4,
-            weights["decoder"] // 4,
+            weights["encoder"],
+            weights["decoder"],
             size["encoder"],
             size["decoder"],
         )

@@ -1,5 +1,8 @@
 """How much a graph has to read: the weights of its products, counted while it is built.
 
+In float32 a quarter of these bytes is the number of weights, and so of the multiplications with
+them for each row.
+
 Only products with constants count. Those of attention grow with the utterance and are small beside
 them; what is looked up, as an embedding, is hardly read at all.
 """

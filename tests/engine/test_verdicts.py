@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,7 @@ from edged.messages import Rung
 from edged.models.store import MANIFEST
 from edged.plugins import Plugins
 from tests.conftest import TINY
+from tests.test_layers import RUNTIMES
 
 RUNG = Rung(TINY, "onnxruntime", "cpu", "int8")
 VERDICT = Verdict(rung=RUNG, ok=True, time=1000.0, warm_p50_seconds=0.05)
@@ -32,6 +35,17 @@ def cache(tiny_cache: Path) -> Path:
 def test_a_verdict_is_found_again(cache: Path) -> None:
     assert Verdicts().get(RUNG) == VERDICT
     assert remembered() == [VERDICT]
+
+
+def test_looking_up_imports_no_runtime(cache: Path) -> None:
+    code = (
+        "import sys, edged.engine.verdicts as v; print(len(v.remembered()));"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, loaded = done.stdout.splitlines()
+    assert count == "1"
+    assert not set(loaded.split()) & RUNTIMES
 
 
 def test_a_new_verdict_takes_the_old_ones_place(cache: Path) -> None:
