@@ -76,7 +76,7 @@ def _peaks(report: ProbeReport) -> Iterator[str]:
 def _rungs(verdicts: list[Verdict]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("rung", no_wrap=True)
-    table.add_column("verdict", overflow="fold")
+    table.add_column("proof", overflow="fold")
     for heading in _FIGURES:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("placed", overflow="fold")
