@@ -11,6 +11,7 @@ from collections.abc import Callable
 from edged import paths, profiles
 from edged.config import Configuration, check_exposure, read_token
 from edged.engine import choose
+from edged.engine.patrol import Patrol
 from edged.engine.stream import Listener, Stream
 from edged.engine.supervisor import Admit, Supervisor
 from edged.engine.worker import WorkerOptions
@@ -58,8 +59,12 @@ class Daemon:
         self.hub = Hub(lambda: self.configuration.server.client_queue)
         self.transcripts: TranscriptStore | None = None
         self.supervisor = make_supervisor(configuration, self._engine_changed)
-        self._announced: Rung | None = None
-        """The rung that clients know of"""
+        self._announced: EngineState | None = None
+        """The engine that clients know of"""
+        self.moves = 0
+        """Changes of the engine since the start"""
+        self.engine_listeners: set[Callable[[EngineChanged], None]] = set()
+        """Client streams that want to know of a change"""
         self.microphone: Microphone | None = None
         self._stream: Stream | None = None
         self._muted = configuration.microphone.muted
@@ -70,6 +75,7 @@ class Daemon:
         self.streams = 0
         """Client audio streams"""
         self._ending: asyncio.Task[None] | None = None
+        self._patrol: asyncio.Task[None] | None = None
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -80,6 +86,8 @@ class Daemon:
             path = section.path or paths.state_directory() / "transcripts.sqlite"
             self.transcripts = TranscriptStore(path)
         self.supervisor.start()
+        patrol = Patrol(self.supervisor, profiles.matching().governor)
+        self._patrol = asyncio.create_task(patrol.run())
         if self.configuration.microphone.enabled:
             self._start_microphone()
 
@@ -95,6 +103,8 @@ class Daemon:
 
     async def stop(self) -> None:
         """End every process."""
+        if self._patrol:
+            self._patrol.cancel()
         await self._stop_microphone()
         await self.supervisor.stop()
         if self.transcripts:
@@ -131,12 +141,24 @@ class Daemon:
             notify("READY=1", f"STATUS={after.effective}")
         elif after.reason:
             notify(f"STATUS=no engine: {after.reason}")
-        if after.effective is None or after.effective == self._announced:
+        before, self._announced = self._announced, after if after.effective else self._announced
+        if after.effective is None or before is None:
             return
-        if self._announced is not None:
-            event = EngineChanged(self._announced, after.effective, after.reason or "")
-            self.hub.publish(event)
-        self._announced = after.effective
+        if (before.effective, before.pace) == (after.effective, after.pace):
+            return
+        self.moves += 1
+        event = EngineChanged(before.effective, after.effective, after.reason or "")
+        self.hub.publish(event)
+        for listener in list(self.engine_listeners):
+            listener(event)
+
+    @property
+    def degraded(self) -> str | None:
+        """Why what serves is less than what is asked for; None while it is not."""
+        state = self.supervisor.state
+        if state.effective and choose.meets(self.configuration.engine, state.effective):
+            return None
+        return state.reason or "it is not ready"
 
     # -- microphone -----------------------------------------------------------------------------
 
@@ -235,6 +257,8 @@ class Daemon:
         reasons = []
         if not self.supervisor.ready:
             reasons.append(f"engine: {self.supervisor.state.reason or 'loading'}")
+        elif self.degraded and self.configuration.engine.fallback == "degrade":
+            reasons.append(f"engine: less than asked for serves: {self.degraded}")
         state = self.microphone_state
         if state.state == "waiting":
             reasons.append(f"microphone: {state.reason or 'not open yet'}")
@@ -244,9 +268,10 @@ class Daemon:
 
 
 def ladder(configuration: Configuration) -> list[Rung]:
-    """The rungs that the configuration asks for. Raises ModelError when there is none."""
+    """The rungs that the configuration allows. Raises ModelError when there is none."""
     models = store()
-    rungs = choose.ladder(configuration.engine, models.names())
+    built = {name: _precisions(models, name) for name in models.names()}
+    rungs = choose.ladder(configuration.engine, built, profiles.matching().engine.order, _usable)
     if not rungs:
         raise ModelError(
             f"No model is built in {models.folder}. Run: edged models build",
@@ -256,13 +281,19 @@ def ladder(configuration: Configuration) -> list[Rung]:
     return rungs
 
 
+def _usable(rung: Rung) -> bool:
+    """Whether a rung may be tried: each is proven when it loads, but only a processor's can be
+    loaded without knowing that its device is there."""
+    return rung.device == "cpu"
+
+
 def worker_options(configuration: Configuration) -> WorkerOptions:
     profile = profiles.matching().engine
     return WorkerOptions(
         detector=configuration.engine.detector,
         encoder_threads=profile.encoder_threads,
         decoder_threads=profile.decoder_threads,
-        extra=configuration.providers.get(configuration.engine.provider, {}),
+        extra=configuration.providers,
     )
 
 
@@ -277,6 +308,7 @@ def make_supervisor(
         lambda rung: folder / rung.model,
         worker_options(configuration),
         admit=_admission(configuration),
+        fits=lambda rung: choose.fits(_bytes(rung)),
         mend=_mend,
         on_change=on_change,
     )
@@ -289,6 +321,15 @@ def _admission(configuration: Configuration) -> Admit | None:
 
 def _lacks_room(ready: Ready) -> str | None:
     return choose.too_slow(ready, profiles.matching().engine.room_to_spare)
+
+
+def _bytes(rung: Rung) -> int:
+    """Size of a rung's files; 0 where it cannot be known."""
+    try:
+        model = store().get(rung.model)
+    except ModelError:
+        return 0
+    return sum(model.files[name]["bytes"] for name in model.files_for(rung.precision))
 
 
 async def _mend(rung: Rung) -> bool:
@@ -307,20 +348,24 @@ async def ensure_models(configuration: Configuration) -> None:
     """Build the models that are asked for and can be built but are not. Raises ModelError."""
     models = store()
     wanted = configuration.engine.model
+    precision = configuration.engine.precision
+    if precision == choose.AUTO:
+        precision = choose.DEFAULT[-1]
     for source in SOURCES:
         if wanted not in {choose.AUTO, source.name}:
             continue
-        if _is_built(models, source.name, configuration.engine.precision):
+        if precision in _precisions(models, source.name):
             continue
         if find_source(source, imported_sources()):
-            await build_apart(source.name, configuration.engine.precision)
+            await build_apart(source.name, precision)
 
 
-def _is_built(models: ModelStore, name: str, precision: str) -> bool:
+def _precisions(models: ModelStore, name: str) -> list[str]:
+    """What a model is built in; nothing where it is not whole."""
     try:
-        return precision in models.get(name).precisions
+        return models.get(name).precisions
     except ModelError:
-        return False
+        return []
 
 
 async def build_apart(name: str, precision: str) -> None:

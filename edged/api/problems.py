@@ -21,6 +21,8 @@ _STATUS = {
     "body_too_large": 413,
     "too_many_clients": 503,
     "engine_not_ready": 503,
+    "engine_degraded": 503,
+    "no_step": 422,
     "store": 503,
     "no_store": 404,
 }

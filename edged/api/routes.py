@@ -18,6 +18,8 @@ from edged import __version__
 from edged.api import schemas
 from edged.audio.devices import InputDevice
 from edged.daemon import MICROPHONE, Daemon
+from edged.engine import choose
+from edged.engine.ladder import Ladder
 from edged.engine.probe import probe_apart, run_apart
 from edged.errors import EdgedError, ModelError
 from edged.messages import Closed, Event, Final, Partial, encode
@@ -69,6 +71,58 @@ async def health(request: Request) -> JSONResponse:
         "version": __version__,
     }
     return JSONResponse(report, 200 if daemon.supervisor.ready else 503)
+
+
+@router.get("/engine", responses=_ERRORS)
+async def engine(request: Request) -> schemas.Ladder:
+    """The ladder: every step, which one serves, and why not a better one."""
+    daemon = _daemon(request)
+    supervisor, ladder = daemon.supervisor, daemon.supervisor.ladder
+    now = time.monotonic()
+    return schemas.Ladder(
+        engine=schemas.Engine(**msgspec.to_builtins(supervisor.state)),
+        pinned=ladder.pinned,
+        fallback=daemon.configuration.engine.fallback,
+        moves=daemon.moves,
+        workers=supervisor.starts,
+        lag=supervisor.lag,
+        p95=supervisor.p95,
+        steps=[
+            schemas.Step(
+                rung=schemas.Rung(**msgspec.to_builtins(step.rung)),
+                pace=step.pace,
+                serving=supervisor.ready and index == ladder.index,
+                asked_for=choose.meets(daemon.configuration.engine, step.rung),
+                reason=step.reason,
+                failures=step.failures,
+                waits=max(0.0, round(step.until - now, 1)),
+            )
+            for index, step in enumerate(ladder.steps)
+        ],
+    )
+
+
+@router.post("/engine", responses=_ERRORS)
+async def order_engine(request: Request, order: schemas.EngineOrder) -> schemas.Ladder:
+    """Move the engine, or hold it on a step. Nothing that was said is lost by it."""
+    supervisor = _daemon(request).supervisor
+    if order.action == "pin":
+        supervisor.pin(_step(supervisor.ladder, order.step))
+    elif order.action == "release":
+        supervisor.release()
+    elif order.action == "demote":
+        supervisor.step_down("it was asked to")
+    else:
+        supervisor.climb(patient=False)
+    return await engine(request)
+
+
+def _step(ladder: Ladder, number: int | None) -> int:
+    """The step to pin; the one that serves if none is named."""
+    index = ladder.index if number is None else number
+    if index >= len(ladder.steps):
+        raise EdgedError(f"There are {len(ladder.steps)} steps, from 0", code="no_step")
+    return index
 
 
 def _microphone(daemon: Daemon) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import msgspec
 from edged import channel
 from edged.log import get_logger
 from edged.messages import (
+    Failed,
     Loading,
     Message,
     Ping,
@@ -57,6 +58,8 @@ class End:
     """It did not answer and was killed for that"""
     behind: bool = False
     """It could not keep up with live audio and was ended for that"""
+    failed: bool = False
+    """Its rung computes nonsense or has lost its device: another worker of it would fare alike"""
 
 
 class WorkerProcess:
@@ -72,6 +75,9 @@ class WorkerProcess:
         self.rung = rung
         self.ready: Ready | None = None
         self.refused: Refused | None = None
+        self.failed: Failed | None = None
+        self.lag = 0.0
+        """How far live audio was ahead of it when it was last asked, in seconds"""
         self.working: Working | None = None
         """What it was about to recognise when it was last heard of"""
         self._process = process
@@ -137,8 +143,11 @@ class WorkerProcess:
                 self._loaded.set()
             case Pong():
                 self._asked = None
+                self.lag = report.lag
                 late = report.lag > BEHIND_SECONDS
                 self._late_pongs = self._late_pongs + 1 if late else 0
+            case Failed():
+                self.failed = report
             case Working():
                 self.working = report
             case _:
@@ -217,9 +226,12 @@ class WorkerProcess:
         await asyncio.wait({self._reader}, timeout=1.0)  # a grandchild may hold it open
         code = self._process.returncode or 0
         fault = self._hung or not (self._killed or code == -signal.SIGKILL)
-        return End(self._reason(code), fault, self._hung, self._behind)
+        failed = self.failed is not None
+        return End(self._reason(code), fault, self._hung, self._behind, failed)
 
     def _reason(self, code: int) -> str:
+        if self.failed:
+            return self.failed.message
         if self._hung:
             return "it did not answer"
         if self._behind:
