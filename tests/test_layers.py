@@ -19,7 +19,7 @@ BASE |= {"provider", "recognizer", "plugins", "notify", "__init__"}
 MAY_IMPORT = {
     "audio": {"audio"},
     "models": {"models", "audio"},
-    "engine": {"engine", "models", "audio", "hardware"},
+    "engine": {"engine", "models", "audio", "hardware", "profiles"},
     "hardware": {"hardware"},
     "api": {
         *("api", "daemon", "engine", "audio", "models", "hardware"),

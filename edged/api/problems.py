@@ -66,6 +66,16 @@ _TITLES = {
 }
 
 
+def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How a route documents its problems."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"content": content} for status in statuses}
+
+
+ERRORS = described(401, 403, 413, 422)
+"""What every route may answer"""
+
+
 def problem(path: str, status: int, code: str, detail: str) -> JSONResponse:
     """An error response in the shape that belongs to the path."""
     if path.startswith(OPENAI_PATHS):

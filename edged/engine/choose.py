@@ -37,14 +37,21 @@ def ladder(
     rungs = [Rung(m, *wish) for m in asked for wish in _asked_wishes(section, wishes)]
     if section.fallback != "fail":
         rungs += [Rung(m, *wish) for m in [*asked, *_after(models, asked)] for wish in wishes]
-    named = section.model != AUTO
-    return [
-        rung
-        for rung in dict.fromkeys(rungs)
-        if usable(rung)
-        # What is asked for by name is tried in any case: its error says what is missing.
-        and (rung.precision in built.get(rung.model, ()) or (named and meets(section, rung)))
-    ]
+    return [rung for rung in dict.fromkeys(rungs) if _may_be_tried(rung, section, built, usable)]
+
+
+def _may_be_tried(
+    rung: Rung,
+    section: EngineSection,
+    built: Mapping[str, Collection[str]],
+    usable: Callable[[Rung], bool],
+) -> bool:
+    """Whether it is built and proven; what is named is tried: its error says what is missing."""
+    is_named = meets(section, rung)
+    is_built = rung.precision in built.get(rung.model, ())
+    return (is_built or (is_named and section.model != AUTO)) and (
+        usable(rung) or (is_named and section.device != AUTO)
+    )
 
 
 def meets(section: EngineSection, rung: Rung) -> bool:

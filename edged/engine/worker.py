@@ -168,7 +168,8 @@ def _device(provider: Any, name: str) -> Any:
             return device
     known = ", ".join(device.name for device in devices) or "none"
     raise EdgedError(
-        f"{provider.name} has no device {name} here; it has: {known}", code="device_missing"
+        f"{provider.name} has no device {name} here; it has: {known}. Run: edged probe",
+        code="device_missing",
     )
 
 

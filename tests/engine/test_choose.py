@@ -42,7 +42,8 @@ def rungs(usable: Callable[[Rung], bool] = cpu, **asked: str) -> list[str]:
         ({"model": TINY, "precision": "int4", "fallback": "fail"}, ["tiny cpu int4"]),
         ({"precision": "int4"}, ["tiny cpu int4", "base cpu int8", "tiny cpu int8"]),
         ({"model": "my-own"}, ["own cpu int8"]),
-        ({"model": TINY, "device": "cuda", "fallback": "fail"}, []),
+        ({"model": TINY, "device": "npu", "fallback": "fail"}, ["tiny npu int8"]),
+        ({"model": TINY, "device": "npu"}, ["tiny npu int8", "tiny cpu int8"]),
     ],
 )
 def test_what_is_asked_for_comes_first_and_what_is_lighter_after_it(
