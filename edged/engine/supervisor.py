@@ -72,6 +72,8 @@ class _Wish:
     index: int
     reason: str
     pin: bool = False
+    fresh: bool = False
+    """A new worker is wanted even for the same rung"""
 
 
 class Supervisor:
@@ -213,7 +215,7 @@ class Supervisor:
 
     def renew(self, reason: str) -> None:
         """Replace the worker by another one of the same rung."""
-        self._ask(_Wish(self.ladder.index, reason))
+        self._ask(_Wish(self.ladder.index, reason, fresh=True))
 
     def _ask(self, wish: _Wish) -> bool:
         if not self.ready or self._wish or self._coming:
@@ -247,7 +249,7 @@ class Supervisor:
         if wish is None:
             return False
         step = self.ladder.steps[wish.index]
-        if step.rung == worker.rung and wish.index != self.ladder.index:
+        if step.rung == worker.rung and not wish.fresh:
             self._arrive(wish)
             self._settle(worker)
             return False
@@ -446,6 +448,8 @@ class Supervisor:
         assert worker.ready is not None
         self._worker = worker
         self._progressed = False
+        self._wish = None  # it was meant for the last one
+        self._wished.clear()
         log.info(
             "%s is ready after %.2f s (%s)",
             worker.rung,

@@ -89,64 +89,77 @@ def test_fewer_partials_are_a_step_without_a_new_worker(twenty: np.ndarray) -> N
 def test_what_is_not_a_number_is_the_rung_s_fault_and_loses_nothing(
     twenty: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    states, events, _ = _with_faults(["nan"], twenty, tmp_path, monkeypatch)
+    states, events, _, taken = _with_faults(["nan"], twenty, tmp_path, monkeypatch)
     providers = [state.effective.provider for state in states if state.effective]
     assert providers == ["chaos", "onnxruntime"]
     assert "numbers" in (states[-1].reason or "")
+    assert taken == 1
     _check_nothing_lost(events)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1800)
-def test_two_hundred_faults_in_ten_minutes_change_no_final(
+@pytest.mark.timeout(2400)
+def test_two_hundred_faults_change_no_final(
     speech: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every kind of fault, at random moments; both providers write the same, so must this."""
     monkeypatch.setattr("edged.engine.supervisor.HANG_SECONDS", 1.5)
-    monkeypatch.setattr(ladder, "HOLD_SECONDS", 1.0)
-    monkeypatch.setattr(ladder, "LONGEST_HOLD_SECONDS", 2.0)
-    samples = np.concatenate([np.concatenate([speech, silence(1)])] * 14)
+    samples = np.concatenate([np.concatenate([speech, silence(1)])] * 18)
     faults = random.Random(7).choices(chaos.FAULTS, k=200)
     calm = speech_events(engine(), samples, pace=20.0)
-    _, events, stalls = _with_faults(faults, samples, tmp_path, monkeypatch)
+    _, events, stalls, taken = _with_faults(faults, samples, tmp_path, monkeypatch)
+    print(f"{taken} faults, {len(stalls)} stalls, p50 {statistics.median(stalls):.2f} s, ", end="")
+    print(f"max {max(stalls):.2f} s")
+    assert taken == len(faults)
     assert finals(events) == finals(calm)
     _check_nothing_lost(events)
-    print(f"{len(stalls)} new rungs, p50 {statistics.median(stalls):.2f} s, max {max(stalls):.2f}")
     assert statistics.median(stalls) < 1.5
 
 
 def _with_faults(
     faults: list[str], samples: np.ndarray, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[list[EngineState], list[Event], list[float]]:
-    """Let the chaos provider fail, one fault after the other; also how long each stall was."""
+) -> tuple[list[EngineState], list[Event], list[float], int]:
+    """Let the chaos provider fail, one fault after the other.
+
+    Returns the engine's states, the events, how long it was without an engine each time, and how
+    many faults happened.
+    """
     chaos.install(folder, monkeypatch)
     fault = folder / "fault"
     monkeypatch.setenv("EDGED_TEST_FAULT", str(fault))
     states: list[EngineState] = []
     stalls: list[float] = []
     since = [0.0]
+    taken = 0
 
     def changed(state: EngineState) -> None:
         states.append(state)
         if state.effective is None:
-            since[0] = time.monotonic()
+            since[0] = since[0] or time.monotonic()
         elif since[0]:
             stalls.append(time.monotonic() - since[0])
             since[0] = 0.0
 
     flags = {"engine": {"model": TINY, "provider": "chaos"}}
     supervisor = make_supervisor(load(None, flags), changed)
-    pace = 1.0 if len(faults) > 1 else 2.0
-    gap = len(samples) / RATE / pace / (len(faults) + 1)
+    moments = random.Random(8)
 
     async def harm(supervisor: Supervisor) -> None:
+        nonlocal taken
         for name in faults:
-            await asyncio.sleep(gap)
-            fault.write_text(name)
-            if supervisor.ready and supervisor.ladder.index and len(faults) > 1:
+            await asyncio.sleep(moments.uniform(0.3, 1.5))
+            while not supervisor.ready or supervisor.ladder.index:
                 supervisor.climb(patient=False)
+                await asyncio.sleep(0.1)
+            # Whole at first, then in one step: the worker must not find half a word.
+            (folder / "next").write_text(name)
+            (folder / "next").rename(fault)
+            while fault.exists():
+                await asyncio.sleep(0.05)
+            taken += 1
 
-    return states, speech_events(supervisor, samples, harm=harm, pace=pace), stalls
+    events = speech_events(supervisor, samples, harm=harm, pace=1.0)
+    return states, events, stalls, taken
 
 
 def test_a_hot_day_walks_the_ladder_down_and_up_once(
