@@ -36,6 +36,8 @@ log = get_logger(__name__)
 
 STALL_SECONDS = 120.0
 """Longest silence of a worker that is loading: some devices compile for minutes"""
+STILL_SECONDS = 10.0
+"""Longest time that a worker which is loading may use no processor: a compiler does"""
 PING_SECONDS = 0.5
 DUMP_SECONDS = 0.3
 """Time for a stuck worker to write its stacks before it is killed"""
@@ -159,10 +161,17 @@ class WorkerProcess:
 
     async def loaded(self) -> bool:
         """Wait until it is ready, has refused, or is no more; whether it is ready."""
+        used, moved = 0, time.monotonic()
         while not self._loaded.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._loaded.wait(), 1.0)
-            if time.monotonic() - self._heard > STALL_SECONDS:
+            now = time.monotonic()
+            if (ticks := _processor_ticks(self.pid)) != used:
+                used, moved = ticks, now
+            still = now - max(moved, self._heard)
+            if not self._loaded.is_set() and (
+                still > STILL_SECONDS or now - self._heard > STALL_SECONDS
+            ):
                 self._hung = True
                 await self.kill()
         return self.ready is not None
@@ -251,6 +260,15 @@ class WorkerProcess:
             for line in lines:
                 self._stderr.append(line)
                 log.info("worker %d: %s", self.pid, line)
+
+
+def _processor_ticks(pid: int) -> int:
+    """Processor time that a process has used, in clock ticks; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def _signal_name(number: int) -> str:

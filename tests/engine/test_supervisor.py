@@ -125,15 +125,37 @@ def test_a_worker_that_hangs_is_replaced_and_no_final_changes(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_fifty_hangs_at_random_moments_change_no_final(
     minute: np.ndarray, undisturbed: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edged.engine.supervisor.HANG_SECONDS", 1.5)
+    monkeypatch.setattr("edged.engine.process.STILL_SECONDS", 3.0)
     for seed in range(2, 7):
         harm = signals(seed, 10, signal.SIGSTOP, 58.0)
         events = asyncio.run(hear(engine(), minute, harm))
         assert finals(events) == finals(undisturbed)
+
+
+def test_a_worker_that_hangs_while_it_loads_is_replaced(
+    speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edged.engine.process.STILL_SECONDS", 1.0)
+    supervisor = engine()
+
+    async def load() -> None:
+        supervisor.start()
+        try:
+            while supervisor.worker_pid is None:
+                await asyncio.sleep(0.01)
+            os.kill(supervisor.worker_pid, signal.SIGSTOP)
+            while not supervisor.ready:
+                await asyncio.sleep(0.05)
+        finally:
+            await supervisor.stop()
+
+    asyncio.run(load())
+    assert supervisor.starts == 2
 
 
 def test_every_utterance_that_started_has_exactly_one_final(undisturbed: list[Event]) -> None:
