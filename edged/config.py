@@ -36,9 +36,17 @@ class EngineSection(_Section):
     """What recognises."""
 
     model: str = Field("auto", description="auto, or the name of a model (`edged models list`)")
-    precision: str = Field("int8", description="Precision of the model's build: int8 or fp32")
-    provider: str = Field("onnxruntime", description="Execution provider (`edged plugins`)")
-    device: str = Field("cpu", description="The provider's device")
+    precision: str = Field(
+        "auto",
+        description="auto, or one of fp32, fp16, int8 and int4 (`edged probe` tells which work)",
+    )
+    provider: str = Field("auto", description="auto, or an execution provider (`edged plugins`)")
+    device: str = Field("auto", description="auto, or a device of the provider")
+    fallback: Literal["fail", "degrade", "allow"] = Field(
+        "degrade",
+        description="When what is asked for cannot run: fail serves nothing else, degrade serves "
+        "something lighter and says so everywhere, allow serves it and only logs",
+    )
     detector: str = Field("silero", description="Voice detector")
 
 

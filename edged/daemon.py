@@ -11,8 +11,10 @@ from collections.abc import Callable
 from edged import paths, profiles
 from edged.config import Configuration, check_exposure, read_token
 from edged.engine import choose
+from edged.engine.patrol import Patrol
 from edged.engine.stream import Listener, Stream
 from edged.engine.supervisor import Admit, Supervisor
+from edged.engine.verdicts import Verdicts
 from edged.engine.worker import WorkerOptions
 from edged.errors import EngineError, ModelError
 from edged.hub import Hub
@@ -30,7 +32,6 @@ from edged.messages import (
 from edged.microphone import Microphone, MicrophoneState, SourceOptions
 from edged.models.inventory import imported_sources, store
 from edged.models.sources import SOURCES, find_source, source_named
-from edged.models.store import ModelStore
 from edged.notify import notify
 from edged.plugins import Plugins
 from edged.recognizer import SAMPLE_RATE
@@ -58,8 +59,12 @@ class Daemon:
         self.hub = Hub(lambda: self.configuration.server.client_queue)
         self.transcripts: TranscriptStore | None = None
         self.supervisor = make_supervisor(configuration, self._engine_changed)
-        self._announced: Rung | None = None
-        """The rung that clients know of"""
+        self._announced: EngineState | None = None
+        """The engine that clients know of"""
+        self.moves = 0
+        """Changes of the engine since the start"""
+        self.engine_listeners: set[Callable[[EngineChanged], None]] = set()
+        """Client streams that want to know of a change"""
         self.microphone: Microphone | None = None
         self._stream: Stream | None = None
         self._muted = configuration.microphone.muted
@@ -70,6 +75,7 @@ class Daemon:
         self.streams = 0
         """Client audio streams"""
         self._ending: asyncio.Task[None] | None = None
+        self._patrol: asyncio.Task[None] | None = None
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -80,6 +86,8 @@ class Daemon:
             path = section.path or paths.state_directory() / "transcripts.sqlite"
             self.transcripts = TranscriptStore(path)
         self.supervisor.start()
+        patrol = Patrol(self.supervisor, profiles.matching().governor)
+        self._patrol = asyncio.create_task(patrol.run())
         if self.configuration.microphone.enabled:
             self._start_microphone()
 
@@ -95,6 +103,8 @@ class Daemon:
 
     async def stop(self) -> None:
         """End every process."""
+        if self._patrol:
+            self._patrol.cancel()
         await self._stop_microphone()
         await self.supervisor.stop()
         if self.transcripts:
@@ -131,12 +141,24 @@ class Daemon:
             notify("READY=1", f"STATUS={after.effective}")
         elif after.reason:
             notify(f"STATUS=no engine: {after.reason}")
-        if after.effective is None or after.effective == self._announced:
+        before, self._announced = self._announced, after if after.effective else self._announced
+        if after.effective is None or before is None:
             return
-        if self._announced is not None:
-            event = EngineChanged(self._announced, after.effective, after.reason or "")
-            self.hub.publish(event)
-        self._announced = after.effective
+        if (before.effective, before.pace) == (after.effective, after.pace):
+            return
+        self.moves += 1
+        event = EngineChanged(before.effective, after.effective, after.reason or "")
+        self.hub.publish(event)
+        for listener in list(self.engine_listeners):
+            listener(event)
+
+    @property
+    def degraded(self) -> str | None:
+        """Why what serves is less than what is asked for; None while it is not."""
+        state = self.supervisor.state
+        if state.effective and choose.meets(self.configuration.engine, state.effective):
+            return None
+        return state.reason or "it is not ready"
 
     # -- microphone -----------------------------------------------------------------------------
 
@@ -235,6 +257,8 @@ class Daemon:
         reasons = []
         if not self.supervisor.ready:
             reasons.append(f"engine: {self.supervisor.state.reason or 'loading'}")
+        elif self.degraded and self.configuration.engine.fallback == "degrade":
+            reasons.append(f"engine: less than asked for serves: {self.degraded}")
         state = self.microphone_state
         if state.state == "waiting":
             reasons.append(f"microphone: {state.reason or 'not open yet'}")
@@ -244,13 +268,12 @@ class Daemon:
 
 
 def ladder(configuration: Configuration) -> list[Rung]:
-    """The rungs that the configuration asks for. Raises ModelError when there is none."""
-    models = store()
-    rungs = choose.ladder(configuration.engine, models.names())
+    """The rungs that the configuration allows. Raises ModelError when there is none."""
+    rungs = choose.ladder_here(configuration.engine, Verdicts())
     if not rungs:
         raise ModelError(
-            f"No model is built in {models.folder}. Run: edged models build",
-            path=models.folder,
+            f"No model is built in {store().folder}. Run: edged models build",
+            path=store().folder,
             code="model_missing",
         )
     return rungs
@@ -262,7 +285,7 @@ def worker_options(configuration: Configuration) -> WorkerOptions:
         detector=configuration.engine.detector,
         encoder_threads=profile.encoder_threads,
         decoder_threads=profile.decoder_threads,
-        extra=configuration.providers.get(configuration.engine.provider, {}),
+        extra=configuration.providers,
     )
 
 
@@ -277,6 +300,7 @@ def make_supervisor(
         lambda rung: folder / rung.model,
         worker_options(configuration),
         admit=_admission(configuration),
+        fits=lambda rung: choose.fits(_bytes(rung)),
         mend=_mend,
         on_change=on_change,
     )
@@ -289,6 +313,15 @@ def _admission(configuration: Configuration) -> Admit | None:
 
 def _lacks_room(ready: Ready) -> str | None:
     return choose.too_slow(ready, profiles.matching().engine.room_to_spare)
+
+
+def _bytes(rung: Rung) -> int:
+    """Size of a rung's files; 0 where it cannot be known."""
+    try:
+        model = store().get(rung.model)
+    except ModelError:
+        return 0
+    return sum(model.files[name]["bytes"] for name in model.files_for(rung.precision))
 
 
 async def _mend(rung: Rung) -> bool:
@@ -307,20 +340,16 @@ async def ensure_models(configuration: Configuration) -> None:
     """Build the models that are asked for and can be built but are not. Raises ModelError."""
     models = store()
     wanted = configuration.engine.model
+    precision = configuration.engine.precision
+    if precision == choose.AUTO:
+        precision = choose.DEFAULT[-1]
     for source in SOURCES:
         if wanted not in {choose.AUTO, source.name}:
             continue
-        if _is_built(models, source.name, configuration.engine.precision):
+        if precision in models.built().get(source.name, []):
             continue
         if find_source(source, imported_sources()):
-            await build_apart(source.name, configuration.engine.precision)
-
-
-def _is_built(models: ModelStore, name: str, precision: str) -> bool:
-    try:
-        return precision in models.get(name).precisions
-    except ModelError:
-        return False
+            await build_apart(source.name, precision)
 
 
 async def build_apart(name: str, precision: str) -> None:

@@ -36,6 +36,8 @@ class EngineState(Struct, frozen=True):
     requested: Rung | None
     effective: Rung | None
     reason: str | None = None
+    pace: float = 1.0
+    """Partials come so many times less often than usual"""
 
 
 # -- daemon to worker ---------------------------------------------------------------------------
@@ -82,7 +84,13 @@ class Ping(Message, tag="ping", frozen=True):
     number: int
 
 
-Command = Open | Audio | Mark | Close | Ping
+class Pace(Message, tag="pace", frozen=True):
+    """Make partials so many times less often than usual."""
+
+    factor: float
+
+
+Command = Open | Audio | Mark | Close | Ping | Pace
 
 
 # -- worker to daemon ---------------------------------------------------------------------------
@@ -112,6 +120,13 @@ class Refused(Message, tag="refused", frozen=True):
     code: str
     message: str
     path: str | None = None
+
+
+class Failed(Message, tag="failed", frozen=True):
+    """The rung computes nonsense or has lost its device; the worker ends."""
+
+    code: str
+    message: str
 
 
 class Began(Message, tag="began", frozen=True):
@@ -156,6 +171,8 @@ class Said(Message, tag="said", frozen=True):
     resume: int
     """Where a new worker would go on"""
     words: list[SpokenWord] = []
+    degenerate: bool = False
+    """The text goes in circles, or has no end"""
 
 
 class Passed(Message, tag="passed", frozen=True):
@@ -183,7 +200,7 @@ class Pong(Message, tag="pong", frozen=True):
     """How far the live stream that is furthest behind is behind, in seconds"""
 
 
-Report = Loading | Ready | Refused | Began | Heard | Said | Passed | Working | Pong
+Report = Loading | Ready | Refused | Failed | Began | Heard | Said | Passed | Working | Pong
 
 
 # -- daemon and capture process -----------------------------------------------------------------

@@ -52,6 +52,8 @@ class Hypothesis:
     """For each word of `text.split()` the least probability of its tokens, 0 to 1; for display"""
     retried: bool = False
     """Whether a first decode had failed, so that this text is less to be trusted"""
+    degenerate: bool = False
+    """Whether the text goes in circles or has no end, so that the engine is in doubt"""
     finished: bool = False
     """Whether the text reads as a finished sentence, so that the endpoint may come early"""
     words: tuple[Word, ...] = ()

@@ -1,7 +1,9 @@
-"""An execution provider that fails on command: ONNX Runtime's, with a trap in front.
+"""An execution provider that fails on command: ONNX Runtime's, with traps in front.
 
 Installed for a test by `install`, as a stranger's distribution would be: an entry point on the
 path. `EDGED_TEST_TRAP=SAMPLES` aborts the process that runs an encoder over so many samples.
+`EDGED_TEST_FAULT=FILE` names a file; a fault written into it happens once, at the next run of an
+encoder: the file is removed first, so that the next worker is whole again.
 """
 
 from __future__ import annotations
@@ -10,10 +12,56 @@ from pathlib import Path
 
 import pytest
 
-PLUGIN = """
-import os
+FAULTS = ("segfault", "abort", "hang", "nan", "slow", "device_lost", "print", "leak")
 
+PLUGIN = '''
+import ctypes
+import os
+import time
+
+import numpy as np
+
+from edged.errors import ProviderError
 from edged.hookspecs import hookimpl
+
+KEPT = []
+
+
+class NotANumber:
+    """A tensor of nothing but NaN."""
+
+    def __init__(self, value):
+        self._array = np.full(value.numpy().shape, np.nan, np.float32)
+
+    def numpy(self):
+        return self._array
+
+
+def take_fault():
+    path = os.environ.get("EDGED_TEST_FAULT", "")
+    try:
+        with open(path) as file:
+            fault = file.read()
+        os.unlink(path)
+    except OSError:
+        return ""
+    return fault
+
+
+def before(fault):
+    if fault == "segfault":
+        ctypes.string_at(0)
+    elif fault == "abort":
+        os.abort()
+    elif fault == "hang":
+        time.sleep(3600)
+    elif fault == "device_lost":
+        raise ProviderError("the device is gone")
+    elif fault == "print":
+        os.write(1, b"driver: hello from stdout\\n" * 1000)
+    elif fault == "leak":
+        KEPT.append(bytearray(200 << 20))
+        KEPT[-1][::4096] = b"x" * len(KEPT[-1][::4096])
 
 
 @hookimpl
@@ -29,15 +77,25 @@ def edged_execution_providers():
 
             def trapped(inputs, outputs):
                 audio = inputs.get("audio")
-                if audio is not None and str(audio.shape[1]) == os.environ.get("EDGED_TEST_TRAP"):
+                if audio is None:
+                    return run(inputs, outputs)
+                if str(audio.shape[1]) == os.environ.get("EDGED_TEST_TRAP"):
                     os.abort()
-                return run(inputs, outputs)
+                fault = take_fault()
+                before(fault)
+                started = time.monotonic()
+                values = run(inputs, outputs)
+                if fault == "slow":
+                    time.sleep(10 * (time.monotonic() - started))
+                if fault == "nan":
+                    values = [NotANumber(value).numpy() for value in values]
+                return values
 
             session.run = trapped
             return session
 
     return [Chaos()]
-"""
+'''
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,4 +105,4 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: edged-chaos\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[edged]\nchaos = edged_chaos\n")
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")

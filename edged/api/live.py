@@ -18,7 +18,7 @@ from edged.daemon import FINISH_SECONDS, MICROPHONE, Daemon
 from edged.errors import AudioError
 from edged.hub import Subscriber
 from edged.log import get_logger
-from edged.messages import Closed, Error, Event, Partial, encode
+from edged.messages import Closed, EngineChanged, Error, Event, Partial, encode
 from edged.recognizer import SAMPLE_RATE
 
 log = get_logger(__name__)
@@ -168,6 +168,9 @@ class _StreamSession:
         """Converted, and waiting for room in the ring"""
         self._order = asyncio.Lock()
         """One at a time converts and writes: the client's audio keeps its order"""
+        self._strict = websocket.query_params.get("fallback") == "fail"
+        """Whether the client wants nothing less than what is configured"""
+        self._degraded = asyncio.Event()
         self._finishing = False
         """Whether no more audio is taken: the client or the daemon has had its last word"""
 
@@ -179,19 +182,36 @@ class _StreamSession:
         except AudioError as error:
             await _refuse(self._websocket, error.code, error.message, POLICY)
             return
+        if self._strict and (reason := self._daemon.degraded):
+            await _refuse(self._websocket, "engine_degraded", _not_as_asked(reason), TOO_MANY)
+            return
         self._stream = self._daemon.open_stream(
             self._publish, partials=self._partials, words=self._subscriber.words
         )
+        self._daemon.engine_listeners.add(self._engine_changed)
         try:
             await _send(self._websocket, self._daemon.hello(self._name))
             await _race(
                 _forward(self._websocket, self._subscriber, self._partials),
                 self._receive(),
+                self._give_up(),
                 _let_go(self._websocket, self._subscriber),
                 self._stop(),
             )
         finally:
+            self._daemon.engine_listeners.discard(self._engine_changed)
             await self._leave()
+
+    def _engine_changed(self, event: EngineChanged) -> None:
+        self._publish(event)
+        if self._strict and self._daemon.degraded:
+            self._degraded.set()
+
+    async def _give_up(self) -> None:
+        """What serves is less than the client wants."""
+        await self._degraded.wait()
+        reason = self._daemon.degraded or "it was for a while"
+        await _refuse(self._websocket, "engine_degraded", _not_as_asked(reason), TOO_MANY)
 
     def _format(self) -> PcmFormat:
         parameters = self._websocket.query_params
@@ -304,6 +324,10 @@ class _StreamSession:
                 await asyncio.wait_for(self._finish(), FINISH_SECONDS)
         finally:
             self._daemon.supervisor.close(self._stream)
+
+
+def _not_as_asked(reason: str) -> str:
+    return f"The engine that was asked for does not run: {reason}"
 
 
 def _integer(text: str | None, default: int, code: str) -> int:

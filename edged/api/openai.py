@@ -25,6 +25,8 @@ from edged.errors import EdgedError
 from edged.messages import Event, Final
 from edged.subtitles import plain, srt, vtt
 
+DEGRADED = "engine_degraded"
+
 router = APIRouter(prefix="/v1/audio", tags=["openai"])
 
 ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
@@ -66,6 +68,9 @@ async def create_transcription(
     stream: Annotated[bool, Form(description="Send the text as it is recognised")] = False,
     prompt: Annotated[str | None, Form(description="Ignored: the model takes none")] = None,
     temperature: Annotated[float, Form(description="Ignored: decoding is greedy")] = 0.0,
+    fallback: Annotated[
+        Literal["fail"] | None, Form(description="fail: nothing less than what is configured")
+    ] = None,
     timestamp_granularities: Annotated[
         list[Literal["word", "segment"]],
         Form(alias="timestamp_granularities[]", description="For verbose_json"),
@@ -77,6 +82,8 @@ async def create_transcription(
     _check_language(language)
     if not daemon.supervisor.ready and daemon.supervisor.problem:
         raise EdgedError(daemon.supervisor.problem.message, code="engine_not_ready")
+    if fallback == "fail" and (reason := daemon.degraded):
+        raise EdgedError(f"The engine that was asked for does not run: {reason}", code=DEGRADED)
     if daemon.streams >= daemon.configuration.server.max_streams:
         raise EdgedError("Too many streams; try later", code="too_many_clients")
     blocks = await asyncio.to_thread(_open, file)

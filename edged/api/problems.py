@@ -21,6 +21,8 @@ _STATUS = {
     "body_too_large": 413,
     "too_many_clients": 503,
     "engine_not_ready": 503,
+    "engine_degraded": 503,
+    "no_step": 422,
     "store": 503,
     "no_store": 404,
     "not_probed": 404,
@@ -63,6 +65,16 @@ _TITLES = {
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
+
+
+def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How a route documents its problems."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"content": content} for status in statuses}
+
+
+ERRORS = described(401, 403, 413, 422)
+"""What every route may answer"""
 
 
 def problem(path: str, status: int, code: str, detail: str) -> JSONResponse:

@@ -16,8 +16,11 @@ from msgspec.structs import replace
 
 from edged import __version__
 from edged.api import schemas
+from edged.api.problems import ERRORS, described
 from edged.audio.devices import InputDevice
 from edged.daemon import MICROPHONE, Daemon
+from edged.engine import choose
+from edged.engine.ladder import Ladder
 from edged.engine.probe import last_report, probe_apart, run_apart
 from edged.errors import EdgedError, ModelError
 from edged.messages import Closed, Event, Final, Partial, encode
@@ -30,14 +33,8 @@ HEARTBEAT_SECONDS = 15.0
 router = APIRouter(prefix="/v1", tags=["edged"])
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"content": content} for status in statuses}
-
-
-_ERRORS = _problems(401, 403, 413, 422)
 _NUMBER = re.compile("[0-9]{1,18}")
-_STORE_ERRORS = _ERRORS | _problems(404, 503)
+_STORE_ERRORS = ERRORS | described(404, 503)
 
 
 def _daemon(request: Request) -> Daemon:
@@ -47,7 +44,7 @@ def _daemon(request: Request) -> Daemon:
 
 @router.get(
     "/health",
-    responses=_ERRORS
+    responses=ERRORS
     | {
         200: {
             "model": schemas.Health,
@@ -71,11 +68,63 @@ async def health(request: Request) -> JSONResponse:
     return JSONResponse(report, 200 if daemon.supervisor.ready else 503)
 
 
+@router.get("/engine", responses=ERRORS)
+async def engine(request: Request) -> schemas.Ladder:
+    """The ladder: every step, which one serves, and why not a better one."""
+    daemon = _daemon(request)
+    supervisor, ladder = daemon.supervisor, daemon.supervisor.ladder
+    now = time.monotonic()
+    return schemas.Ladder(
+        engine=schemas.Engine(**msgspec.to_builtins(supervisor.state)),
+        pinned=ladder.pinned,
+        fallback=daemon.configuration.engine.fallback,
+        moves=daemon.moves,
+        workers=supervisor.starts,
+        lag=supervisor.lag,
+        p95=supervisor.p95,
+        steps=[
+            schemas.Step(
+                rung=schemas.Rung(**msgspec.to_builtins(step.rung)),
+                pace=step.pace,
+                serving=supervisor.ready and index == ladder.index,
+                asked_for=choose.meets(daemon.configuration.engine, step.rung),
+                reason=step.reason,
+                failures=step.failures,
+                waits=max(0.0, round(step.until - now, 1)),
+            )
+            for index, step in enumerate(ladder.steps)
+        ],
+    )
+
+
+@router.post("/engine", responses=ERRORS)
+async def order_engine(request: Request, order: schemas.EngineOrder) -> schemas.Ladder:
+    """Move the engine, or hold it on a step. Nothing that was said is lost by it."""
+    supervisor = _daemon(request).supervisor
+    if order.action == "pin":
+        supervisor.pin(_step(supervisor.ladder, order.step))
+    elif order.action == "release":
+        supervisor.release()
+    elif order.action == "demote":
+        supervisor.step_down("it was asked to")
+    else:
+        supervisor.climb(patient=False)
+    return await engine(request)
+
+
+def _step(ladder: Ladder, number: int | None) -> int:
+    """The step to pin; the one that serves if none is named."""
+    index = ladder.index if number is None else number
+    if index >= len(ladder.steps):
+        raise EdgedError(f"There are {len(ladder.steps)} steps, from 0", code="no_step")
+    return index
+
+
 def _microphone(daemon: Daemon) -> dict[str, Any]:
     return dataclasses.asdict(daemon.microphone_state) | {"muted": daemon.muted}
 
 
-@router.post("/microphone", responses=_ERRORS)
+@router.post("/microphone", responses=ERRORS)
 async def order_microphone(request: Request, order: schemas.MuteOrder) -> schemas.MicrophoneReport:
     """Mute or unmute: while muted, no audio leaves the capture process."""
     daemon = _daemon(request)
@@ -83,7 +132,7 @@ async def order_microphone(request: Request, order: schemas.MuteOrder) -> schema
     return schemas.MicrophoneReport(**_microphone(daemon))
 
 
-@router.get("/devices", responses=_ERRORS)
+@router.get("/devices", responses=ERRORS)
 async def devices(request: Request) -> schemas.Devices:
     """Audio inputs by stable identity."""
     in_use = _daemon(request).microphone_state.identity
@@ -105,7 +154,7 @@ def _device(device: InputDevice, in_use: str | None) -> schemas.Device:
     )
 
 
-@router.get("/plugins", responses=_ERRORS)
+@router.get("/plugins", responses=ERRORS)
 async def plugins(request: Request) -> schemas.Plugins:
     """Installed plugins, usable or not and why, and the devices their providers find."""
     state = request.app.state
@@ -128,8 +177,8 @@ async def plugins(request: Request) -> schemas.Plugins:
 
 @router.get(
     "/hardware",
-    responses=_ERRORS
-    | _problems(404)
+    responses=ERRORS
+    | described(404)
     | {200: {"content": {"application/json": {"schema": schemas.HARDWARE}}}},
 )
 async def hardware() -> Response:
@@ -141,7 +190,7 @@ async def hardware() -> Response:
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
-@router.get("/models", responses=_ERRORS)
+@router.get("/models", responses=ERRORS)
 async def models(request: Request) -> schemas.Models:
     """Models that are built or could be, with the reason for each that is not usable.
 
@@ -204,8 +253,8 @@ async def transcripts(
 @router.get(
     "/transcripts/events",
     response_class=StreamingResponse,
-    responses=_ERRORS
-    | _problems(503)
+    responses=ERRORS
+    | described(503)
     | {200: {"content": {"text/event-stream": {"example": "event: final\nid: 7\ndata: {}\n\n"}}}},
 )
 async def transcript_events(

@@ -31,6 +31,41 @@ class Engine(BaseModel):
     requested: Rung | None
     effective: Rung | None = Field(description="null while no rung is ready")
     reason: str | None
+    pace: float = Field(1.0, description="Partials come so many times less often than usual")
+
+
+class Step(BaseModel):
+    """One step of the ladder."""
+
+    rung: Rung
+    pace: float = Field(description="Partials come so many times less often than usual")
+    serving: bool
+    asked_for: bool = Field(description="Whether it is what the configuration asks for")
+    reason: str | None = Field(description="Why it was left, or could not be taken, the last time")
+    failures: int
+    waits: float = Field(description="seconds until it may be tried again")
+
+
+class Ladder(BaseModel):
+    """What may serve, best first, and what does."""
+
+    engine: Engine
+    pinned: bool
+    fallback: Literal["fail", "degrade", "allow"]
+    moves: int = Field(description="changes of the engine since the start")
+    workers: int = Field(description="workers started since the start")
+    lag: float = Field(description="seconds that live audio is ahead of the engine")
+    p95: float | None = Field(description="seconds from endpoint to text, of the finals of late")
+    steps: list[Step]
+
+
+class EngineOrder(BaseModel):
+    """Move the engine, or hold it where it is."""
+
+    model_config = {"json_schema_extra": {"examples": [{"action": "pin", "step": 1}]}}
+
+    action: Literal["pin", "release", "demote", "promote"]
+    step: int | None = Field(None, ge=0, description="for pin: number of the step, from 0")
 
 
 class MicrophoneReport(BaseModel):

@@ -218,6 +218,7 @@ class Pipeline:
             text=guess.text,
             confidence=guess.confidence,
             resume=resume,
+            degenerate=guess.degenerate,
             words=[
                 SpokenWord(w.text, start + w.start, start + w.end, w.confidence)
                 for w in guess.words

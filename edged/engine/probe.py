@@ -232,17 +232,17 @@ class _Probe:
             if verdict is None:
                 self._progress(f"proving {rung}", number / len(rungs))
                 folder = store().folder / rung.model
-                verdict = await prove_apart(rung, folder, self._options(rung))
+                verdict = await prove_apart(rung, folder, self._options())
                 self._put(verdict)
             yield verdict
 
-    def _options(self, rung: Rung) -> WorkerOptions:
+    def _options(self) -> WorkerOptions:
         """A worker's, so that it is measured as it would serve."""
         engine = profiles.matching().engine
         return WorkerOptions(
             encoder_threads=engine.encoder_threads,
             decoder_threads=engine.decoder_threads,
-            extra=self._configuration.providers.get(rung.provider, {}),
+            extra=self._configuration.providers,
         )
 
     def _put(self, verdict: Verdict) -> None:
@@ -448,7 +448,7 @@ def _is_wanting(verdict: Verdict, named: Sequence[str]) -> bool:
 def _would_run(configuration: Configuration, memory: Verdicts) -> tuple[Rung | None, str]:
     """The rung that `edged run` would serve on, and a sentence about it."""
     engine = configuration.engine
-    rungs = choose.ladder(engine, store().names())
+    rungs = choose.ladder_here(engine, memory)
     proven = {rung: verdict for rung in rungs if (verdict := memory.get(rung))}
     good = [rung for rung in rungs if rung in proven and proven[rung].ok]
     if not good:

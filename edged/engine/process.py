@@ -19,6 +19,7 @@ import msgspec
 from edged import channel
 from edged.log import get_logger
 from edged.messages import (
+    Failed,
     Loading,
     Message,
     Ping,
@@ -35,6 +36,8 @@ log = get_logger(__name__)
 
 STALL_SECONDS = 120.0
 """Longest silence of a worker that is loading: some devices compile for minutes"""
+STILL_SECONDS = 10.0
+"""Longest time that a worker which is loading may use no processor: a compiler does"""
 PING_SECONDS = 0.5
 DUMP_SECONDS = 0.3
 """Time for a stuck worker to write its stacks before it is killed"""
@@ -57,6 +60,8 @@ class End:
     """It did not answer and was killed for that"""
     behind: bool = False
     """It could not keep up with live audio and was ended for that"""
+    failed: bool = False
+    """Its rung computes nonsense or has lost its device: another worker of it would fare alike"""
 
 
 class WorkerProcess:
@@ -72,6 +77,9 @@ class WorkerProcess:
         self.rung = rung
         self.ready: Ready | None = None
         self.refused: Refused | None = None
+        self.failed: Failed | None = None
+        self.lag = 0.0
+        """How far live audio was ahead of it when it was last asked, in seconds"""
         self.working: Working | None = None
         """What it was about to recognise when it was last heard of"""
         self._process = process
@@ -137,8 +145,11 @@ class WorkerProcess:
                 self._loaded.set()
             case Pong():
                 self._asked = None
+                self.lag = report.lag
                 late = report.lag > BEHIND_SECONDS
                 self._late_pongs = self._late_pongs + 1 if late else 0
+            case Failed():
+                self.failed = report
             case Working():
                 self.working = report
             case _:
@@ -150,10 +161,17 @@ class WorkerProcess:
 
     async def loaded(self) -> bool:
         """Wait until it is ready, has refused, or is no more; whether it is ready."""
+        used, moved = 0, time.monotonic()
         while not self._loaded.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._loaded.wait(), 1.0)
-            if time.monotonic() - self._heard > STALL_SECONDS:
+            now = time.monotonic()
+            if (ticks := processor_ticks(self.pid)) != used:
+                used, moved = ticks, now
+            still = now - max(moved, self._heard)
+            if not self._loaded.is_set() and (
+                still > STILL_SECONDS or now - self._heard > STALL_SECONDS
+            ):
                 self._hung = True
                 await self.kill()
         return self.ready is not None
@@ -217,9 +235,12 @@ class WorkerProcess:
         await asyncio.wait({self._reader}, timeout=1.0)  # a grandchild may hold it open
         code = self._process.returncode or 0
         fault = self._hung or not (self._killed or code == -signal.SIGKILL)
-        return End(self._reason(code), fault, self._hung, self._behind)
+        failed = self.failed is not None
+        return End(self._reason(code), fault, self._hung, self._behind, failed)
 
     def _reason(self, code: int) -> str:
+        if self.failed:
+            return self.failed.message
         if self._hung:
             return "it did not answer"
         if self._behind:
@@ -239,6 +260,15 @@ class WorkerProcess:
             for line in lines:
                 self._stderr.append(line)
                 log.info("worker %d: %s", self.pid, line)
+
+
+def processor_ticks(pid: int) -> int:
+    """Processor time that a process has used, in clock ticks; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def signal_name(number: int) -> str:

@@ -21,7 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edged.engine.process import kill_group, signal_name, worker_environment
+from edged.engine.process import (
+    kill_group,
+    processor_ticks,
+    signal_name,
+    worker_environment,
+)
 from edged.engine.worker import WorkerOptions, find_device
 from edged.errors import EdgedError, ProviderError
 from edged.messages import Rung
@@ -125,7 +130,8 @@ def _facts(rung: Rung, folder: Path, options: WorkerOptions) -> Iterator[dict[st
     started = time.monotonic()
     plugins = Plugins.discover()
     provider = plugins.provider(rung.provider)
-    graphs = _Graphs(provider, find_device(provider, rung.device), options)
+    extra = options.extra.get(rung.provider, {})
+    graphs = _Graphs(provider, find_device(provider, rung.device), options, extra)
     yield {"runtime": f"{rung.provider} {provider.version()}"}
     recognizer = plugins.recognizer(model.family)(model, rung.precision, graphs.open)
     yield {"load_seconds": time.monotonic() - started}
@@ -211,16 +217,19 @@ class _Work(msgspec.Struct, frozen=True):
 class _Graphs:
     """Opens a model's graphs on one device, and knows where they landed and how often they ran."""
 
-    def __init__(self, provider: Any, device: Any, options: WorkerOptions) -> None:
+    def __init__(
+        self, provider: Any, device: Any, options: WorkerOptions, extra: dict[str, Any]
+    ) -> None:
         self._provider = provider
         self._device = device
         self._options = options
+        self._extra = extra
         self._open: list[tuple[str, _Counted]] = []
 
     def open(self, path: Path, parallel: bool) -> Session:
         wanted = self._options.encoder_threads if parallel else self._options.decoder_threads
         threads = min(wanted, os.cpu_count() or 1)
-        options = SessionOptions(threads, self._options.extra, inspect=True)
+        options = SessionOptions(threads, self._extra, inspect=True)
         session = _Counted(self._provider.open(path, self._device, options))
         self._open.append((path.stem, session))
         return session
@@ -361,7 +370,7 @@ async def _watch(process: asyncio.subprocess.Process, deadline: float, stall: fl
     while process.returncode is None:
         await asyncio.sleep(POLL_SECONDS)
         now, before = time.monotonic(), spent
-        spent = _processor_time(process.pid) or before
+        spent = processor_ticks(process.pid) or before
         if spent != before:
             busy = now
         if now - busy > stall:
@@ -369,15 +378,6 @@ async def _watch(process: asyncio.subprocess.Process, deadline: float, stall: fl
         if now - started > deadline:
             return f"it was not done after {deadline:.0f} s"
     return None
-
-
-def _processor_time(pid: int) -> int | None:
-    """Ticks of the processor that a process has taken."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return int(fields[11]) + int(fields[12])
 
 
 class _Tail:

@@ -40,6 +40,8 @@ a process costs more than what it then does"""
 LOUDER, FLOOR_RISE = 1.5, 1.05
 """A level so many times the floor is news at once: somebody may have begun to speak. The floor is
 the lowest level of late; it rises by this factor each time it is looked at"""
+PACED = 0.8
+"""Audio that took at least this share of its length to come was spoken as it came"""
 ARRIVALS = 4096
 """Blocks whose time of arrival is remembered"""
 
@@ -150,6 +152,11 @@ class Stream:
             if written >= position:
                 return clock - (written - position) / SAMPLE_RATE
         return time.monotonic()
+
+    def is_paced(self, start: int, end: int) -> bool:
+        """Whether this audio came at the pace of time, so that latency means something."""
+        took = self.clock_of(end) - self.clock_of(start)
+        return took >= PACED * (end - start) / SAMPLE_RATE
 
     # -- reports from a worker ------------------------------------------------------------------
 

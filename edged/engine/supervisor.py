@@ -2,18 +2,25 @@
 
 There is one cure for whatever goes wrong with a worker (exit, signal, hang, refusal): start the
 next one, of the same rung or the next, and let it go on at every stream's `resume`. Samples at
-which two workers died are skipped and said to be lost, so that it cannot loop for ever.
+which two workers of the last rung died are skipped and said to be lost, so that it cannot loop for
+ever. A move to another rung that is wished for, down or up, is the same, but that the new worker is
+ready before the old one ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from edged.engine.blame import Blame
+from edged.engine.ladder import Ladder
 from edged.engine.process import End, WorkerProcess
 from edged.engine.stream import Listener, Stream
 from edged.errors import EngineError
@@ -26,6 +33,7 @@ from edged.messages import (
     Heard,
     Message,
     Open,
+    Pace,
     Passed,
     Ready,
     Report,
@@ -44,10 +52,11 @@ KILLED_LOADING = 5
 """Workers in a row that were killed from outside while they loaded, before their rung is blamed:
 perhaps they need more memory than there is"""
 LONGEST_WAIT_SECONDS = 60.0
-DEATHS, KILLS = 2, 5
-"""Workers in a row that died, or were killed from outside, at the same samples before these are
-skipped: killed for what they need, perhaps"""
+RECENT_FINALS = 20
+"""Finals whose latency is remembered"""
 
+Fits = Callable[[Rung], bool]
+"""Whether there is memory for a worker of this rung beside the one that runs"""
 Locate = Callable[[Rung], Path]
 """The folder of a rung's model"""
 Admit = Callable[[Ready], str | None]
@@ -56,23 +65,36 @@ Mend = Callable[[Rung], Awaitable[bool]]
 """Builds a rung's broken model again; whether that worked"""
 
 
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A move that was asked for."""
+
+    index: int
+    reason: str
+    pin: bool = False
+    fresh: bool = False
+    """A new worker is wanted even for the same rung"""
+
+
 class Supervisor:
     """The engine, as the rest of the daemon sees it."""
 
     def __init__(
         self,
-        ladder: Sequence[Rung],
+        rungs: Sequence[Rung],
         locate: Locate,
         options: msgspec.Struct,
         *,
         admit: Admit | None = None,
+        fits: Fits = lambda _rung: True,
         mend: Mend | None = None,
         on_change: Callable[[EngineState], None] = lambda _state: None,
     ) -> None:
-        self._ladder = list(ladder)
+        self.ladder = Ladder(rungs)
         self._locate = locate
         self._options = options
         self._admit = admit
+        self._fits = fits
         self._mend = mend
         self._mended: set[Rung] = set()
         self._on_change = on_change
@@ -85,17 +107,19 @@ class Supervisor:
         """Counts the ladders, so that what was begun for one is not applied to the next"""
         self._wake = asyncio.Event()
         """Ends a pause"""
-        self._index = 0
-        self._reason: str | None = None
-        """Why it is not the first rung"""
+        self._wish: _Wish | None = None
+        self._wished = asyncio.Event()
+        self._coming: WorkerProcess | None = None
+        """Loads beside the one that serves, to take its place"""
+        self._blame = Blame()
         self._fruitless = 0
         self._killed_loading = 0
         self._progressed = False
-        self._last_working: Working | None = None
-        self._deaths = 0
-        """Workers in a row that ended at `_last_working`"""
+        self._latencies: deque[float] = deque(maxlen=RECENT_FINALS)
+        self.degenerate = 0
+        """Texts in a row that went in circles or had no end"""
         self._hang_seconds = HANG_SECONDS
-        self.state = EngineState(self._ladder[0] if self._ladder else None, None, "starting")
+        self.state = EngineState(self.ladder.requested, None, "starting")
         self.starts = 0
         """Workers started so far"""
         self.problem: EngineError | None = None
@@ -127,25 +151,151 @@ class Supervisor:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        if self._worker:
-            await self._worker.stop()
+        for worker in (self._worker, self._coming):
+            if worker:
+                await worker.stop()
         for stream in list(self._streams.values()):
             self.close(stream)
 
     async def replace(
-        self, ladder: Sequence[Rung], options: msgspec.Struct, admit: Admit | None = None
+        self, rungs: Sequence[Rung], options: msgspec.Struct, admit: Admit | None = None
     ) -> None:
         """Go over to another ladder: its first rung is started, everything is replayed."""
         self._generation += 1
-        self._ladder = list(ladder)
+        self.ladder = Ladder(rungs)
         self._options = options
         self._admit = admit
-        self._go_to(0, None)
+        self._wish = None
         self._fruitless = 0
         self.problem = None
         self._wake.set()
         if self._worker:
             await self._worker.kill()
+
+    # -- moves ----------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody speaks, so that a move costs nothing."""
+        return not any(stream.speaking for stream in self._streams.values())
+
+    @property
+    def lag(self) -> float:
+        """How far live audio is ahead of the engine, in seconds."""
+        return self._worker.lag if self._worker and self.ready else 0.0
+
+    @property
+    def p95(self) -> float | None:
+        """Seconds from endpoint to text that 5 % of the finals of late took longer than."""
+        if len(self._latencies) < RECENT_FINALS // 2:
+            return None
+        return sorted(self._latencies)[int(len(self._latencies) * 0.95)]
+
+    def step_down(self, reason: str) -> bool:
+        """Go one step down; False at the bottom."""
+        index = self.ladder.lower()
+        return index is not None and self._ask(_Wish(index, reason))
+
+    def climb(self, patient: bool = True) -> bool:
+        """Try the best step above that may be tried again; False if there is none.
+
+        Not `patient`: the next one above, however long it should wait.
+        """
+        index = self.ladder.higher(time.monotonic())
+        if not patient and self.ladder.index > 0 and not self.ladder.pinned:
+            index = self.ladder.index - 1
+        return index is not None and self._ask(_Wish(index, "it is tried again"))
+
+    def pin(self, index: int) -> None:
+        """Go to a step and stay there until `release`."""
+        self._ask(_Wish(index, "pinned", pin=True))
+
+    def release(self) -> None:
+        self.ladder.pinned = False
+
+    def renew(self, reason: str) -> None:
+        """Replace the worker by another one of the same rung."""
+        self._ask(_Wish(self.ladder.index, reason, fresh=True))
+
+    def _ask(self, wish: _Wish) -> bool:
+        if not self.ready or self._wish or self._coming:
+            return False
+        self._wish = wish
+        self._wished.set()
+        return True
+
+    async def _tend(self, worker: WorkerProcess) -> None:
+        """Until it ends, or another one has taken its place."""
+        replaceable = self.ladder.next_rung is not None
+        ended = asyncio.create_task(worker.ended(self._hang_seconds, replaceable))
+        try:
+            while True:
+                wished = asyncio.create_task(self._wished.wait())
+                await asyncio.wait({ended, wished}, return_when=asyncio.FIRST_COMPLETED)
+                wished.cancel()
+                if ended.done():
+                    self._ready.clear()
+                    self._recover(worker, ended.result())
+                    return
+                if await self._grant(worker):
+                    return
+        finally:
+            ended.cancel()
+
+    async def _grant(self, worker: WorkerProcess) -> bool:
+        """Do what is wished; whether the worker is gone."""
+        wish, self._wish = self._wish, None
+        self._wished.clear()
+        if wish is None:
+            return False
+        step = self.ladder.steps[wish.index]
+        if step.rung == worker.rung and not wish.fresh:
+            self._arrive(wish)
+            self._settle(worker)
+            return False
+        if not self._fits(step.rung):
+            self._ready.clear()
+            self._arrive(wish)
+            await worker.kill()
+            return True
+        return await self._exchange(worker, wish)
+
+    async def _exchange(self, worker: WorkerProcess, wish: _Wish) -> bool:
+        """Load the wished worker beside the one that serves, then let it take over."""
+        generation = self._generation
+        coming = self._coming = await self._start(self.ladder.steps[wish.index].rung)
+        loaded = await coming.loaded()
+        trouble = self._trouble(coming, wish) if loaded else _why_not(coming)
+        if generation != self._generation or trouble:
+            await self._drop_coming()
+            if generation == self._generation and wish.index != self.ladder.index:
+                log.info("%s is not taken: %s", self.ladder.steps[wish.index], trouble)
+                self.ladder.refuse(wish.index, trouble or "", time.monotonic())
+            return False
+        self._ready.clear()
+        self._arrive(wish)
+        await worker.kill()
+        return True
+
+    def _trouble(self, coming: WorkerProcess, wish: _Wish) -> str | None:
+        """Why a loaded worker of a better rung is yet too slow."""
+        assert coming.ready is not None
+        better = wish.index < self.ladder.index and not wish.pin
+        return self._admit(coming.ready) if self._admit and better else None
+
+    def _arrive(self, wish: _Wish) -> None:
+        """The wish is granted: the ladder stands where it was wished to."""
+        now = time.monotonic()
+        before = self.ladder.step
+        if wish.pin:
+            self.ladder.pin(wish.index, now)
+        elif wish.index > self.ladder.index:
+            self.ladder.leave(wish.index, wish.reason, now)
+        elif wish.index < self.ladder.index:
+            self.ladder.climb(wish.index, now)
+        self.degenerate = 0
+        self._latencies.clear()
+        log.warning("from %s to %s: %s", before, self.ladder.step, wish.reason)
 
     # -- streams --------------------------------------------------------------------------------
 
@@ -224,8 +374,17 @@ class Supervisor:
         if isinstance(report, (Said, Passed)):
             self._progressed = True
         stream = self._streams.get(report.stream)
-        if stream is not None:
-            stream.take(report)
+        if stream is None:
+            return
+        if isinstance(report, Said):
+            self._watch(stream, report)
+        stream.take(report)
+
+    def _watch(self, stream: Stream, said: Said) -> None:
+        """What a final tells of the engine's health."""
+        self.degenerate = self.degenerate + 1 if said.degenerate else 0
+        if stream.is_paced(said.start, said.decided):
+            self._latencies.append(time.monotonic() - stream.clock_of(said.decided))
 
     # -- keeping a worker -----------------------------------------------------------------------
 
@@ -237,52 +396,60 @@ class Supervisor:
             except Exception:
                 log.exception("keeping a worker failed")
                 self._ready.clear()
+                await self._drop_coming()
                 self._fruitless = max(FRUITLESS_ENDS, self._fruitless + 1)
             if self._fruitless >= FRUITLESS_ENDS:
                 await self._pause()
 
+    async def _drop_coming(self) -> None:
+        coming, self._coming = self._coming, None
+        if coming:
+            await coming.stop()
+
     async def _once(self) -> None:
         """One worker, from its start to its end."""
-        generation = self._generation
-        rung = self._ladder[self._index]
+        worker, self._coming = self._coming, None
+        if worker is None:
+            worker = await self._load()
+        if worker is not None:
+            self._serve(worker)
+            await self._tend(worker)
+
+    async def _start(self, rung: Rung) -> WorkerProcess:
         self.starts += 1
-        self._progressed = False
-        worker = self._worker = await WorkerProcess.start(
-            rung, self._locate(rung), self._options, self._take
-        )
+        return await WorkerProcess.start(rung, self._locate(rung), self._options, self._take)
+
+    async def _load(self) -> WorkerProcess | None:
+        """A worker of the present rung, ready to serve; None if it may not."""
+        generation = self._generation
+        worker = self._worker = await self._start(self.ladder.step.rung)
         loaded = await worker.loaded()
         if generation != self._generation:
             await worker.kill()  # another ladder has come meanwhile
         elif not loaded:
             await self._descend(worker, generation)
         elif not await self._too_slow(worker):
-            self._serve(worker)
-            end = await worker.ended(self._hang_seconds, self._has_lower)
-            self._ready.clear()
-            self._recover(worker, end)
-
-    @property
-    def _has_lower(self) -> bool:
-        return self._index + 1 < len(self._ladder)
-
-    def _go_to(self, index: int, reason: str | None) -> None:
-        """Make another rung the next to be started."""
-        self._index = index
-        self._reason = reason
+            return worker
+        return None
 
     async def _too_slow(self, worker: WorkerProcess) -> bool:
         """Whether a better rung has to make way for a faster one; if so, it is gone."""
         assert worker.ready is not None
-        slow = self._admit(worker.ready) if self._admit and self._has_lower else None
-        if slow is None:
+        lower = self.ladder.next_rung
+        slow = self._admit(worker.ready) if self._admit and lower else None
+        if slow is None or lower is None:
             return False
         log.info("%s is left: %s", worker.rung, slow)
-        self._go_to(self._index + 1, slow)
+        self.ladder.leave(lower, slow, time.monotonic(), lasting=True)
         await worker.stop()
         return True
 
     def _serve(self, worker: WorkerProcess) -> None:
         assert worker.ready is not None
+        self._worker = worker
+        self._progressed = False
+        self._wish = None  # it was meant for the last one
+        self._wished.clear()
         log.info(
             "%s is ready after %.2f s (%s)",
             worker.rung,
@@ -292,9 +459,15 @@ class Supervisor:
         self.problem = None
         self._killed_loading = 0
         self._ready.set()
-        self._change(EngineState(self._ladder[0], worker.rung, self._reason))
+        self._settle(worker)
         for stream in self._streams.values():
             self._introduce(stream)
+
+    def _settle(self, worker: WorkerProcess) -> None:
+        """The worker and everybody else learn which step serves."""
+        pace = self.ladder.step.pace
+        worker.send(Pace(pace))
+        self._change(EngineState(self.ladder.requested, worker.rung, self.ladder.reason, pace))
 
     def _change(self, state: EngineState) -> None:
         self.state = state
@@ -309,18 +482,17 @@ class Supervisor:
         self._hang_seconds = (
             min(self._hang_seconds * 2, LONGEST_HANG_SECONDS) if end.hung else HANG_SECONDS
         )
-        self._change(EngineState(self._ladder[0], None, end.reason))
-        if end.behind and self._has_lower:
-            self._go_to(self._index + 1, f"{worker.rung}: {end.reason}")
-        if worker.working is not None:
-            self._blame(worker.working, DEATHS if end.fault else KILLS)
-
-    def _blame(self, working: Working, limit: int) -> None:
-        """Skip samples at which so many workers in a row have ended."""
-        self._deaths = self._deaths + 1 if working == self._last_working else 1
-        self._last_working = working
-        if self._deaths >= limit:
-            self._skip(working)
+        self._change(EngineState(self.ladder.requested, None, end.reason))
+        now = time.monotonic()
+        guilty = self._blame.samples(worker.working, end.fault)
+        unfit = self._blame.rung(worker.rung, end.fault, now) or end.behind or end.failed
+        lower = self.ladder.next_rung
+        if lower is not None and (guilty or unfit) and not self.ladder.pinned:
+            self.ladder.leave(lower, f"{worker.rung}: {end.reason}", now)
+            self._blame.forget()
+        elif guilty and worker.working is not None:
+            self._skip(worker.working)
+            self._blame.forget()
 
     def _skip(self, working: Working) -> None:
         stream = self._streams.get(working.stream)
@@ -333,7 +505,6 @@ class Supervisor:
             working.end,
         )
         stream.skip(working.end, "skipped")
-        self._last_working = None
 
     async def _descend(self, worker: WorkerProcess, generation: int) -> None:
         """A worker died before it was ready: mend its model, or try the next rung."""
@@ -347,16 +518,17 @@ class Supervisor:
             if not end.fault and self._killed_loading < KILLED_LOADING:
                 return
         log.error("%s cannot be used: %s", worker.rung, reason)
-        self._change(EngineState(self._ladder[0], None, reason))
+        self._change(EngineState(self.ladder.requested, None, reason))
         if code.startswith("model_") and await self._mends(worker.rung):
             return
         if generation != self._generation:
             return
-        if self._has_lower:
-            self._go_to(self._index + 1, reason)
+        lower = self.ladder.next_rung
+        if lower is not None:
+            self.ladder.leave(lower, reason, time.monotonic())
             return
         self.problem = EngineError(reason, code=code)
-        self._go_to(0, None)
+        self.ladder.restart()
         self._fruitless = max(FRUITLESS_ENDS, self._fruitless + 1)
 
     async def _mends(self, rung: Rung) -> bool:
@@ -374,3 +546,7 @@ class Supervisor:
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
+
+
+def _why_not(worker: WorkerProcess) -> str:
+    return worker.refused.message if worker.refused else "it died while it loaded"

@@ -27,10 +27,12 @@ from edged.messages import (
     Audio,
     Close,
     Command,
+    Failed,
     Heard,
     Loading,
     Mark,
     Open,
+    Pace,
     Ping,
     Pong,
     Ready,
@@ -62,8 +64,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     detector: str = "silero"
     encoder_threads: int = 2
     decoder_threads: int = 1
-    extra: dict[str, Any] = {}
-    """`[providers.NAME]` of the configuration"""
+    extra: dict[str, dict[str, Any]] = {}
+    """`[providers.NAME]` of the configuration, by name"""
 
 
 class _Stream:
@@ -97,13 +99,13 @@ class _Stream:
     def advance(self) -> Iterable[Report]:
         return self.pipeline.advance(min(self.written, self.pipeline.position + TURN))
 
-    def overdue(self, speakers: int) -> float:
+    def overdue(self, speakers: int, pace: float) -> float:
         """How much later than wished the next partial is, in seconds; negative: not yet due."""
         if not self.wants_partials or not self.pipeline.speaking or self.behind > BEHIND:
             return -1.0
         interval = PARTIAL if self.shown else FIRST_PARTIAL
         growth = self.pipeline.spoken / SAMPLE_RATE * PARTIAL_GROWTH
-        wished = max(interval, growth, self.cost / PARTIAL_SHARE) * speakers
+        wished = max(interval, growth, self.cost / PARTIAL_SHARE) * speakers * pace
         return self.pipeline.unheard / SAMPLE_RATE - wished
 
 
@@ -119,11 +121,12 @@ class _Engine:
         plugins = Plugins.discover()
         self._provider = plugins.provider(rung.provider)
         device = find_device(self._provider, rung.device)
+        extra = options.extra.get(rung.provider, {})
 
         def open_session(path: Path, parallel: bool) -> Any:
             threads = options.encoder_threads if parallel else options.decoder_threads
             threads = min(threads, os.cpu_count() or 1)
-            session = self._provider.open(path, device, SessionOptions(threads, options.extra))
+            session = self._provider.open(path, device, SessionOptions(threads, extra))
             self.device = session.device.name
             return session
 
@@ -166,7 +169,8 @@ def find_device(provider: Any, name: str) -> Any:
             return device
     known = ", ".join(device.name for device in devices) or "none"
     raise EdgedError(
-        f"{provider.name} has no device {name} here; it has: {known}", code="device_missing"
+        f"{provider.name} has no device {name} here; it has: {known}. Run: edged probe",
+        code="device_missing",
     )
 
 
@@ -191,8 +195,10 @@ class Worker:
         self._channel = connection
         self._engine = engine
         self._streams: dict[int, _Stream] = {}
+        self._pace = 1.0
 
     def run(self) -> None:
+        """For ever. Raises EdgedError when the rung fails."""
         while True:
             self._receive(0 if self._busy() else None)
             for stream in list(self._streams.values()):
@@ -224,6 +230,8 @@ class Worker:
             case Close():
                 if stream := self._streams.pop(command.stream, None):
                     stream.ring.close()
+            case Pace():
+                self._pace = command.factor
             case Ping():
                 self._channel.send(Pong(command.number, self._lag()))
 
@@ -240,7 +248,7 @@ class Worker:
         speakers = sum(s.pipeline.speaking for s in self._streams.values())
         if not speakers:
             return None
-        overdue = [(s.overdue(speakers), s) for s in self._streams.values()]
+        overdue = [(s.overdue(speakers, self._pace), s) for s in self._streams.values()]
         late, stream = max(overdue, key=lambda pair: pair[0])
         return stream if late >= 0 else None
 
@@ -290,7 +298,11 @@ def _serve(connection: channel.Channel[Command], options: argparse.Namespace) ->
         connection.send(Refused(error.code, error.message, str(path) if path else None))
         sys.exit(3)
     connection.send(Ready(engine.runtime, engine.device, engine.load_seconds, engine.check_seconds))
-    Worker(connection, engine).run()
+    try:
+        Worker(connection, engine).run()
+    except EdgedError as error:
+        connection.send(Failed(error.code, error.message))
+        sys.exit(4)
 
 
 if __name__ == "__main__":

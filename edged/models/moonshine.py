@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from edged.errors import ModelError
 from edged.hookspecs import hookimpl
 from edged.models import alignment
 from edged.models.store import Model
@@ -133,7 +134,10 @@ class Moonshine(Recognizer):
             {"input_ids": ids, **past, **cross}, self._step_outputs
         )
         past = dict(zip(self._past, present, strict=True))
-        return chosen.numpy()[0].tolist(), likely.numpy()[0].tolist(), past
+        log_probabilities = likely.numpy()[0].tolist()
+        if not math.isfinite(sum(log_probabilities)):
+            raise ModelError("The decoder computes numbers that are none", code="wrong_numbers")
+        return chosen.numpy()[0].tolist(), log_probabilities, past
 
     def decode(
         self,
@@ -195,8 +199,11 @@ class Moonshine(Recognizer):
 
     def _is_credible(self, decoded: _Decoded) -> bool:
         """Whether the model wrote something, came to an end, and did not go round in circles."""
-        text = self._tokenizer.text(decoded.said)
-        return bool(text) and decoded.ended and not is_repetition(text)
+        return bool(self._tokenizer.text(decoded.said)) and not self.is_degenerate(decoded)
+
+    def is_degenerate(self, decoded: _Decoded) -> bool:
+        """Whether the text has no end, or goes round in circles."""
+        return not decoded.ended or is_repetition(self._tokenizer.text(decoded.said))
 
     def hypothesis(self, decoded: _Decoded) -> Hypothesis:
         text = self._tokenizer.text(decoded.said)
@@ -276,6 +283,7 @@ class _MoonshineDecoding(Decoding):
             self._model.hypothesis(attempt.decoded),
             confidence=attempt.confidence,
             retried=attempt.failed,
+            degenerate=self._model.is_degenerate(attempt.decoded),
             words=self._model.words(attempt, len(samples)) if words else (),
         )
 

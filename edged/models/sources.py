@@ -53,7 +53,7 @@ SOURCES = (
         clip="test-data",
         paddings=(0.1, 0.0, 0.05),
         sure=-0.1,
-        retries=10.0,
+        retries=8.0,
         finished=-0.2,
     ),
     Source(

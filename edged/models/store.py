@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,14 @@ class ModelStore:
             return []
         names = (path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
         return sorted(name for name in names if not name.startswith("."))
+
+    def built(self) -> dict[str, list[str]]:
+        """The precisions of every model whose manifest can be read."""
+        precisions = {}
+        for name in self.names():
+            with suppress(ModelError):
+                precisions[name] = self.get(name).precisions
+        return precisions
 
     def get(self, name: str) -> Model:
         """The model called `name`. Raises ModelError when there is none."""

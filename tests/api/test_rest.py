@@ -55,7 +55,10 @@ def test_a_daemon_that_can_recognise_is_ready(daemon: DaemonProcess) -> None:
 
 def test_a_daemon_that_cannot_recognise_is_live_and_not_ready(start_daemon: Start) -> None:
     daemon = start_daemon(
-        "--no-microphone", "--model", TINY, wait=False, engine_provider="nonesuch"
+        *("--no-microphone", "--model", TINY),
+        wait=False,
+        engine_provider="nonesuch",
+        engine_fallback="fail",
     )
     status, health = daemon.wait(lambda: daemon.get("/v1/health"))
     assert status == 503

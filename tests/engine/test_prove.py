@@ -71,7 +71,7 @@ def test_work_is_counted_where_the_build_counted_it(good: Verdict) -> None:
         ("leave loaded", "garbage", "without a verdict"),
         ("raise run", "provider", "ZeroDivisionError"),
         ("refuse loaded", "provider", "does not feel like it"),
-        ("nan", "wrong_numbers", "other numbers"),
+        ("nan", "wrong_numbers", "numbers"),
         ("numbers", "wrong_numbers", "other numbers"),
         ("words", "wrong_text", "writes"),
     ],

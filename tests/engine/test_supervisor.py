@@ -10,11 +10,13 @@ import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from edged.config import load
 from edged.daemon import make_supervisor
+from edged.engine.ladder import Ladder
 from edged.engine.supervisor import Supervisor
 from edged.messages import EngineState, Error, Event, Final, Gap, SpeechStarted
 from tests import chaos
@@ -123,15 +125,37 @@ def test_a_worker_that_hangs_is_replaced_and_no_final_changes(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_fifty_hangs_at_random_moments_change_no_final(
     minute: np.ndarray, undisturbed: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edged.engine.supervisor.HANG_SECONDS", 1.5)
+    monkeypatch.setattr("edged.engine.process.STILL_SECONDS", 3.0)
     for seed in range(2, 7):
         harm = signals(seed, 10, signal.SIGSTOP, 58.0)
         events = asyncio.run(hear(engine(), minute, harm))
         assert finals(events) == finals(undisturbed)
+
+
+def test_a_worker_that_hangs_while_it_loads_is_replaced(
+    speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edged.engine.process.STILL_SECONDS", 1.0)
+    supervisor = engine()
+
+    async def load() -> None:
+        supervisor.start()
+        try:
+            while supervisor.worker_pid is None:
+                await asyncio.sleep(0.01)
+            os.kill(supervisor.worker_pid, signal.SIGSTOP)
+            while not supervisor.ready:
+                await asyncio.sleep(0.05)
+        finally:
+            await supervisor.stop()
+
+    asyncio.run(load())
+    assert supervisor.starts == 2
 
 
 def test_every_utterance_that_started_has_exactly_one_final(undisturbed: list[Event]) -> None:
@@ -152,7 +176,7 @@ def test_samples_that_end_two_workers_are_skipped_and_said_to_be_lost(
 ) -> None:
     """A worker that aborts on one utterance must not take the others with it."""
     chaos.install(tmp_path, monkeypatch)
-    flags = {"engine": {"model": TINY, "provider": "chaos"}}
+    flags = {"engine": {"model": TINY, "provider": "chaos", "fallback": "fail"}}
     samples = np.concatenate([speech[: 5 * RATE], silence(1), speech[16 * RATE : 20 * RATE]])
     number, text, start, end = finals(asyncio.run(hear(engine(flags), samples, pace=20.0)))[0]
     assert text
@@ -183,10 +207,10 @@ def test_a_model_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_next_rung_is_taken_and_said_when_the_first_refuses() -> None:
     changes: list[EngineState] = []
-    good = engine()._ladder[0]
-    bad = type(good)("no-such-model", good.provider, good.device, good.precision)
+    good = engine().ladder.step.rung
+    bad = msgspec.structs.replace(good, model="no-such-model")
     supervisor = engine()
-    supervisor._ladder = [bad, good]
+    supervisor.ladder = Ladder([bad, good])
     supervisor._on_change = changes.append
 
     async def start() -> None:

@@ -1,0 +1,231 @@
+"""From rung to rung while somebody speaks: one final each, as one of the two rungs writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edged.config import load
+from edged.daemon import make_supervisor
+from edged.engine import governor, ladder
+from edged.engine.patrol import Patrol
+from edged.engine.supervisor import Supervisor
+from edged.hardware.root import Root
+from edged.messages import EngineState, Event, Final, Gap, SpeechStarted
+from edged.profiles import GovernorProfile
+from tests import chaos
+from tests.client import silence
+from tests.conftest import BASE, ROOT, TINY
+from tests.engine.test_supervisor import RATE, engine, finals, hear
+
+HOT_MACHINE = ROOT / "tests" / "hardware" / "machines" / "raspberry-pi-5-hailo"
+
+
+def two_rungs(on_change: Callable[[EngineState], None] = lambda _state: None) -> Supervisor:
+    return make_supervisor(load(None, {"engine": {"model": BASE}}), on_change)
+
+
+def speech_events(supervisor: Supervisor, samples: np.ndarray, **how: object) -> list[Event]:
+    return asyncio.run(hear(supervisor, samples, **how))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def twenty(speech: np.ndarray) -> np.ndarray:
+    return np.concatenate([speech[: 20 * RATE], silence(1)])
+
+
+def test_moves_down_and_up_in_the_middle_of_speech_lose_nothing(twenty: np.ndarray) -> None:
+    states: list[EngineState] = []
+    supervisor = two_rungs(states.append)
+
+    async def harm(supervisor: Supervisor) -> None:
+        await asyncio.sleep(2.5)
+        assert supervisor.step_down("a test")
+        await asyncio.sleep(4)
+        assert supervisor.climb(patient=False)
+        await asyncio.sleep(2)
+
+    events = speech_events(supervisor, twenty, harm=harm, pace=2.0)
+    served = [state.effective.model for state in states if state.effective]
+    assert served == [BASE, TINY, BASE]
+    # The old worker ended only when the new one was ready.
+    assert all(state.effective for state in states)
+    _check_nothing_lost(events)
+    alone = [finals(speech_events(engine(model), twenty, pace=20.0)) for model in _only(BASE, TINY)]
+    texts = {text for rung in alone for _, text, *_ in rung}
+    assert {text for _, text, *_ in finals(events)} <= texts
+
+
+def _only(*models: str) -> list[dict[str, dict[str, str]]]:
+    return [{"engine": {"model": model, "fallback": "fail"}} for model in models]
+
+
+def _check_nothing_lost(events: list[Event]) -> None:
+    started = [event.utterance for event in events if isinstance(event, SpeechStarted)]
+    assert started == [number for number, *_ in finals(events)]
+    assert not [event for event in events if isinstance(event, Gap)]
+
+
+def test_fewer_partials_are_a_step_without_a_new_worker(twenty: np.ndarray) -> None:
+    supervisor = engine()
+
+    async def harm(supervisor: Supervisor) -> None:
+        supervisor.step_down("a test")
+        await asyncio.sleep(0.5)
+        assert supervisor.state.pace == ladder.SLOW_PACE
+
+    _check_nothing_lost(speech_events(supervisor, twenty, harm=harm, pace=4.0))
+    assert supervisor.starts == 1
+
+
+def test_what_is_not_a_number_is_the_rung_s_fault_and_loses_nothing(
+    twenty: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states, events, _, taken = _with_faults(["nan"], twenty, tmp_path, monkeypatch)
+    providers = [state.effective.provider for state in states if state.effective]
+    assert providers == ["chaos", "onnxruntime"]
+    assert "numbers" in (states[-1].reason or "")
+    assert taken == 1
+    _check_nothing_lost(events)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+def test_two_hundred_faults_change_no_final(
+    speech: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every kind of fault, at random moments; both providers write the same, so must this."""
+    monkeypatch.setattr("edged.engine.supervisor.HANG_SECONDS", 1.5)
+    samples = np.concatenate([np.concatenate([speech, silence(1)])] * 18)
+    faults = random.Random(7).choices(chaos.FAULTS, k=200)
+    calm = speech_events(engine(), samples, pace=20.0)
+    _, events, stalls, taken = _with_faults(faults, samples, tmp_path, monkeypatch)
+    print(f"{taken} faults, {len(stalls)} stalls, p50 {statistics.median(stalls):.2f} s, ", end="")
+    print(f"max {max(stalls):.2f} s")
+    assert taken == len(faults)
+    assert finals(events) == finals(calm)
+    _check_nothing_lost(events)
+    assert statistics.median(stalls) < 1.5
+
+
+def _with_faults(
+    faults: list[str], samples: np.ndarray, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[EngineState], list[Event], list[float], int]:
+    """Let the chaos provider fail, one fault after the other.
+
+    Returns the engine's states, the events, how long it was without an engine each time, and how
+    many faults happened.
+    """
+    chaos.install(folder, monkeypatch)
+    fault = folder / "fault"
+    monkeypatch.setenv("EDGED_TEST_FAULT", str(fault))
+    states: list[EngineState] = []
+    stalls: list[float] = []
+    since = [0.0]
+    taken = 0
+
+    def changed(state: EngineState) -> None:
+        states.append(state)
+        if state.effective is None:
+            since[0] = since[0] or time.monotonic()
+        elif since[0]:
+            stalls.append(time.monotonic() - since[0])
+            since[0] = 0.0
+
+    flags = {"engine": {"model": TINY, "provider": "chaos"}}
+    supervisor = make_supervisor(load(None, flags), changed)
+    moments = random.Random(8)
+
+    async def harm(supervisor: Supervisor) -> None:
+        nonlocal taken
+        for name in faults:
+            await asyncio.sleep(moments.uniform(0.3, 1.5))
+            while not supervisor.ready or supervisor.ladder.index:
+                supervisor.climb(patient=False)
+                await asyncio.sleep(0.1)
+            # Whole at first, then in one step: the worker must not find half a word.
+            (folder / "next").write_text(name)
+            (folder / "next").rename(fault)
+            while fault.exists():
+                await asyncio.sleep(0.05)
+            taken += 1
+
+    events = speech_events(supervisor, samples, harm=harm, pace=1.0)
+    return states, events, stalls, taken
+
+
+def test_a_hot_day_walks_the_ladder_down_and_up_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "HOLD_SECONDS", 1.0)
+    monkeypatch.setattr(governor, "SETTLE_SECONDS", 2.0)
+    monkeypatch.setattr(governor, "CALM_SECONDS", 2.0)
+    machine = tmp_path / "machine"
+    shutil.copytree(HOT_MACHINE, machine)
+    sensor = machine / "sys/class/thermal/thermal_zone0/temp"
+    states: list[EngineState] = []
+
+    async def day() -> None:
+        supervisor = two_rungs(states.append)
+        supervisor.start()
+        try:
+            await supervisor.wait_ready()
+            patrol = Patrol(supervisor, GovernorProfile(), Root(machine))
+            for celsius in [50, 70, 80, *[108] * 4, 104, 103, 101, *[60] * 10]:
+                sensor.write_text(f"{celsius * 1000}\n")
+                for _ in range(2):
+                    patrol.look(time.monotonic())
+                    await asyncio.sleep(0.8)
+        finally:
+            await supervisor.stop()
+
+    asyncio.run(day())
+    walked = [(s.effective.model, s.pace) for s in states if s.effective]
+    assert walked == [(BASE, 1), (TINY, 1), (TINY, 3), (BASE, 1)]
+    assert "°C" in (states[1].reason or "")
+    assert states[-1].reason is None
+
+
+def test_a_worker_that_leaks_is_renewed(
+    twenty: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edged.engine.patrol.GROWTH_BYTES", 100 << 20)
+    chaos.install(tmp_path, monkeypatch)
+    fault = tmp_path / "fault"
+    monkeypatch.setenv("EDGED_TEST_FAULT", str(fault))
+    supervisor = make_supervisor(load(None, {"engine": {"model": TINY, "provider": "chaos"}}))
+
+    async def harm(supervisor: Supervisor) -> None:
+        patrol = Patrol(supervisor, GovernorProfile(), Root(tmp_path))
+        patrol.look(time.monotonic())
+        fault.write_text("leak")
+        while supervisor.starts < 2:
+            await asyncio.sleep(0.1)
+            patrol.look(time.monotonic())
+
+    _check_nothing_lost(speech_events(supervisor, twenty, harm=harm, pace=2.0))
+    assert isinstance(supervisor.state.effective, object)
+
+
+def test_finals_name_the_rung_that_wrote_them(twenty: np.ndarray) -> None:
+    supervisor = two_rungs()
+
+    async def harm(supervisor: Supervisor) -> None:
+        await asyncio.sleep(2.5)
+        supervisor.step_down("a test")
+        await asyncio.sleep(3)
+
+    events = speech_events(supervisor, twenty, harm=harm, pace=2.0)
+    models = [
+        e.engine.effective.model for e in events if isinstance(e, Final) and e.engine.effective
+    ]
+    assert models[0] == BASE
+    assert models[-1] == TINY
