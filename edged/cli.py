@@ -338,7 +338,9 @@ def models_list(json: Json = False) -> None:
 @models_app.command("build")
 def models_build(
     names: Annotated[list[str] | None, typer.Argument(help="Models; all, if none.")] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="fp32, fp16, int8 or int4; repeatable. All, if none.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, fp16, int8 or int4; repeatable. All, if none.")
+    ] = None,
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Leave whole models as they are.")
     ] = False,

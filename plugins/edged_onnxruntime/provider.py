@@ -13,7 +13,8 @@ from edged.errors import ProviderError
 from edged.provider import Device, ExecutionProvider, Session, SessionOptions, TensorSpec, Value
 
 CPU = Device("cpu", "cpu", "CPU")
-_PROVIDERS = {"cpu": "CPUExecutionProvider"}
+CUDA = Device("cuda", "gpu", "NVIDIA GPU, by CUDA")
+_PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 _RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 _DTYPES = {
     "tensor(float)": "float32",
@@ -39,15 +40,16 @@ class OnnxRuntime(ExecutionProvider):
 
     def probe(self) -> Sequence[Device]:
         available = _runtime().get_available_providers()
-        return [CPU] if _PROVIDERS["cpu"] in available else []
+        return [device for device in (CUDA, CPU) if _PROVIDERS[device.name] in available]
 
     def open(self, model: Path, device: Device, options: SessionOptions) -> Session:
-        if device.name not in _PROVIDERS:
+        if device not in self.probe():
             raise ProviderError(
                 f"onnxruntime has no device {device.name} here; it has: "
                 + ", ".join(known.name for known in self.probe())
             )
-        return _OnnxSession(model, device, options)
+        kind = _OnnxSession if device == CPU else _BoundSession
+        return kind(model, device, options)
 
 
 def _runtime() -> Any:
@@ -78,8 +80,11 @@ class _OnnxSession(Session):
         if options.inspect:
             settings.add_session_config_entry(_RECORD_PLACEMENT, "1")
         wanted = _PROVIDERS[device.name]
+        choices = {key: str(value) for key, value in options.extra.get(device.name, {}).items()}
         try:
-            self._session = runtime.InferenceSession(str(model), settings, providers=[wanted])
+            self._session = runtime.InferenceSession(
+                str(model), settings, providers=[(wanted, choices)]
+            )
         except Exception as error:  # the runtime raises types of its own
             raise ProviderError(f"onnxruntime cannot load {model}: {error}") from error
         if self._session.get_providers()[0] != wanted:
@@ -113,6 +118,24 @@ class _OnnxSession(Session):
 
     def close(self) -> None:
         del self._session
+
+
+class _BoundSession(_OnnxSession):
+    """A session on another device: what it makes stays there until somebody asks for it."""
+
+    def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Value]:
+        binding = self._session.io_binding()
+        # Kept until the run is over: a binding does not keep what it is bound to.
+        feeds = {name: self._feed(name, tensor) for name, tensor in inputs.items()}
+        try:
+            for name, value in feeds.items():
+                binding.bind_ortvalue_input(name, value)
+            for name in outputs:
+                binding.bind_output(name, self.device.name)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise ProviderError(f"onnxruntime failed: {error}") from error
+        return list(binding.get_outputs())
 
 
 def _placement(session: Any) -> Mapping[str, int]:
