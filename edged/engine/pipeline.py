@@ -87,6 +87,11 @@ class Pipeline:
         return self.position - self._endpointer.start if self._utterance else 0
 
     @property
+    def falling_silent(self) -> bool:
+        """Whether the final may be wanted in a moment, so that nothing long should begin now."""
+        return self._utterance is not None and self.position > self._endpointer.speech_end
+
+    @property
     def unheard(self) -> int:
         """Samples of speech that no partial has heard yet: silence alone changes no text."""
         if self._utterance is None:

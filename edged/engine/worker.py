@@ -101,7 +101,8 @@ class _Stream:
 
     def overdue(self, speakers: int, pace: float) -> float:
         """How much later than wished the next partial is, in seconds; negative: not yet due."""
-        if not self.wants_partials or not self.pipeline.speaking or self.behind > BEHIND:
+        silent = not self.pipeline.speaking or self.pipeline.falling_silent
+        if not self.wants_partials or silent or self.behind > BEHIND:
             return -1.0
         interval = PARTIAL if self.shown else FIRST_PARTIAL
         growth = self.pipeline.spoken / SAMPLE_RATE * PARTIAL_GROWTH
