@@ -15,7 +15,6 @@ from edged.engine.patrol import Patrol
 from edged.engine.stream import Listener, Stream
 from edged.engine.supervisor import Admit, Supervisor
 from edged.engine.verdicts import Verdicts
-from edged.engine.worker import WorkerOptions
 from edged.errors import EngineError, ModelError
 from edged.hub import Hub
 from edged.log import get_logger, set_up
@@ -117,7 +116,7 @@ class Daemon:
         old, new = self.configuration, self._read_again()
         token = read_token(new.server)
         check_exposure(new.server, token)
-        rungs, options = ladder(new), worker_options(new)
+        rungs, options = ladder(new), choose.worker_options(new)
         self.configuration, self.token = new, token
         set_up(new.log.level)
         if new.microphone != old.microphone:
@@ -279,16 +278,6 @@ def ladder(configuration: Configuration) -> list[Rung]:
     return rungs
 
 
-def worker_options(configuration: Configuration) -> WorkerOptions:
-    profile = profiles.matching().engine
-    return WorkerOptions(
-        detector=configuration.engine.detector,
-        encoder_threads=profile.encoder_threads,
-        decoder_threads=profile.decoder_threads,
-        extra=configuration.providers,
-    )
-
-
 def make_supervisor(
     configuration: Configuration,
     on_change: Callable[[EngineState], None] = lambda _state: None,
@@ -298,7 +287,7 @@ def make_supervisor(
     return Supervisor(
         ladder(configuration),
         lambda rung: folder / rung.model,
-        worker_options(configuration),
+        choose.worker_options(configuration),
         admit=_admission(configuration),
         fits=lambda rung: choose.fits(_bytes(rung)),
         mend=_mend,

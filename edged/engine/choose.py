@@ -6,8 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from edged import profiles
-from edged.config import EngineSection
+from edged.config import Configuration, EngineSection
 from edged.engine.verdicts import Verdicts
+from edged.engine.worker import WorkerOptions
+from edged.hardware import cpu
+from edged.hardware.root import Root
 from edged.messages import Ready, Rung
 from edged.models.inventory import store
 from edged.models.sources import SOURCES
@@ -69,6 +72,19 @@ def ladder_here(section: EngineSection, memory: Verdicts) -> list[Rung]:
         return verdict.ok if verdict else rung.device == "cpu"
 
     return ladder(section, store().built(), profiles.matching().engine.order, usable)
+
+
+def worker_options(configuration: Configuration) -> WorkerOptions:
+    """How this machine's profile wants a worker to run."""
+    engine = profiles.matching().engine
+    return WorkerOptions(
+        detector=configuration.engine.detector,
+        encoder_threads=engine.encoder_threads,
+        decoder_threads=engine.decoder_threads,
+        processors=cpu.read(Root()).big if engine.cores == "big" else [],
+        partial_interval=engine.partial_interval,
+        extra=configuration.providers,
+    )
 
 
 def meets(section: EngineSection, rung: Rung) -> bool:

@@ -26,7 +26,6 @@ from edged.engine.peaks import Peaks
 from edged.engine.process import kill_group, signal_name
 from edged.engine.prove import Verdict, prove_apart
 from edged.engine.verdicts import Verdicts, write_whole
-from edged.engine.worker import WorkerOptions
 from edged.errors import EdgedError, ModelError
 from edged.hardware import explain
 from edged.hardware.explain import Obstacle
@@ -232,18 +231,11 @@ class _Probe:
             if verdict is None:
                 self._progress(f"proving {rung}", number / len(rungs))
                 folder = store().folder / rung.model
-                verdict = await prove_apart(rung, folder, self._options())
+                # A worker's options, so that it is measured as it would serve.
+                options = choose.worker_options(self._configuration)
+                verdict = await prove_apart(rung, folder, options)
                 self._put(verdict)
             yield verdict
-
-    def _options(self) -> WorkerOptions:
-        """A worker's, so that it is measured as it would serve."""
-        engine = profiles.matching().engine
-        return WorkerOptions(
-            encoder_threads=engine.encoder_threads,
-            decoder_threads=engine.decoder_threads,
-            extra=self._configuration.providers,
-        )
 
     def _put(self, verdict: Verdict) -> None:
         self._keep(lambda: self._memory.put(verdict))

@@ -27,7 +27,7 @@ from edged.engine.process import (
     signal_name,
     worker_environment,
 )
-from edged.engine.worker import WorkerOptions, find_device
+from edged.engine.worker import WorkerOptions, find_device, keep_to
 from edged.errors import EdgedError, ProviderError
 from edged.messages import Rung
 from edged.provider import Session, SessionOptions, Value
@@ -295,6 +295,7 @@ def main() -> None:
     os.dup2(2, 1)
     rung = msgspec.json.decode(arguments.rung, type=Rung)
     options = msgspec.json.decode(arguments.options, type=WorkerOptions)
+    keep_to(options.processors)
     verdict = prove(rung, arguments.model, options)
     with open(out, "wb") as stream:  # noqa: PTH123  a descriptor
         stream.write(msgspec.json.encode(verdict))

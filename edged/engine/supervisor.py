@@ -490,6 +490,7 @@ class Supervisor:
         if lower is not None and (guilty or unfit) and not self.ladder.pinned:
             self.ladder.leave(lower, f"{worker.rung}: {end.reason}", now)
             self._blame.forget()
+            self._fruitless = 0  # the other rung is tried at once
         elif guilty and worker.working is not None:
             self._skip(worker.working)
             self._blame.forget()

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,6 @@ TURN = 2 * SAMPLE_RATE
 """Samples of a backlog that one stream may work off before the others get their turn"""
 FIRST_PARTIAL = 0.10
 """Seconds of new audio between partials until the first word is shown"""
-PARTIAL = 0.30
-"""Seconds of new audio between partials"""
 PARTIAL_GROWTH = 0.06
 """The same, as a share of the utterance's length: a long text needs fewer updates, and each costs
 more"""
@@ -64,6 +62,10 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     detector: str = "silero"
     encoder_threads: int = 2
     decoder_threads: int = 1
+    processors: list[int] = []
+    """Numbers of those it may use; all, if none"""
+    partial_interval: float = 0.3
+    """Seconds of new audio between partials"""
     extra: dict[str, dict[str, Any]] = {}
     """`[providers.NAME]` of the configuration, by name"""
 
@@ -80,6 +82,7 @@ class _Stream:
         self.wants_partials = command.partials
         self.live = command.live
         self.shown = False
+        self._interval = engine.partial_interval
         self.cost = 0.0
         """Seconds that the last partial took"""
         self.pipeline = Pipeline(
@@ -104,7 +107,7 @@ class _Stream:
         silent = not self.pipeline.speaking or self.pipeline.falling_silent
         if not self.wants_partials or silent or self.behind > BEHIND:
             return -1.0
-        interval = PARTIAL if self.shown else FIRST_PARTIAL
+        interval = self._interval if self.shown else FIRST_PARTIAL
         growth = self.pipeline.spoken / SAMPLE_RATE * PARTIAL_GROWTH
         wished = max(interval, growth, self.cost / PARTIAL_SHARE) * speakers * pace
         return self.pipeline.unheard / SAMPLE_RATE - wished
@@ -119,6 +122,7 @@ class _Engine:
         from edged.provider import SessionOptions
 
         started = time.monotonic()
+        self.partial_interval = options.partial_interval
         plugins = Plugins.discover()
         self._provider = plugins.provider(rung.provider)
         device = find_device(self._provider, rung.device)
@@ -271,6 +275,13 @@ class Worker:
         stream.cost = time.monotonic() - started
 
 
+def keep_to(processors: Sequence[int]) -> None:
+    """Use these only, as far as this process is allowed them."""
+    allowed = os.sched_getaffinity(0) & set(processors)
+    if allowed:
+        os.sched_setaffinity(0, allowed)
+
+
 def _take_stdout() -> None:
     """Whatever a library prints goes to stderr, before any is imported."""
     os.dup2(2, 1)
@@ -297,6 +308,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _serve(connection: channel.Channel[Command], options: argparse.Namespace) -> None:
     rung = msgspec.json.decode(options.rung, type=Rung)
     settings = msgspec.json.decode(options.options, type=WorkerOptions)
+    keep_to(settings.processors)
     connection.send(Loading(f"loading {rung}"))
     try:
         engine = _Engine(rung, options.model, settings)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -74,3 +76,12 @@ def test_a_model_without_room_to_spare_says_by_how_much() -> None:
     reason = too_slow(ready(0.9), 0.05)
     assert reason is not None
     assert "0.150 s" in reason
+
+
+def test_a_worker_keeps_to_the_processors_that_it_is_given() -> None:
+    code = "import os; from edged.engine.worker import keep_to; keep_to([0, 4096]); "
+    code += "print(sorted(os.sched_getaffinity(0)))"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[0]"

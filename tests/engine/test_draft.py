@@ -13,6 +13,16 @@ def samples(speech: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(speech[16000:96000])
 
 
+def counted_runs(recognizer: Moonshine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens of each decoder run from now on."""
+    runs: list[int] = []
+    step = recognizer.step
+    monkeypatch.setattr(
+        recognizer, "step", lambda tokens, *rest: runs.append(len(tokens)) or step(tokens, *rest)
+    )
+    return runs
+
+
 @pytest.mark.parametrize("kept", [0, 1, 3, 100])
 def test_any_draft_gives_the_greedy_text(
     recognizer: Moonshine, samples: np.ndarray, kept: int
@@ -30,11 +40,7 @@ def test_a_right_draft_is_verified_in_one_run(
     cross = recognizer.encode(samples)
     limit = token_limit(len(samples))
     greedy = recognizer.decode(cross, limit)
-    runs: list[int] = []
-    step = recognizer.step
-    monkeypatch.setattr(
-        recognizer, "step", lambda tokens, *rest: runs.append(len(tokens)) or step(tokens, *rest)
-    )
+    runs = counted_runs(recognizer, monkeypatch)
     assert recognizer.decode(cross, limit, greedy.said).tokens == greedy.tokens
     assert len(runs) == 1
 
@@ -45,11 +51,7 @@ def test_a_draft_that_is_wrong_at_one_word_is_taken_up_again(
     cross = recognizer.encode(samples)
     limit = token_limit(len(samples))
     greedy = recognizer.decode(cross, limit)
-    runs: list[int] = []
-    step = recognizer.step
-    monkeypatch.setattr(
-        recognizer, "step", lambda tokens, *rest: runs.append(len(tokens)) or step(tokens, *rest)
-    )
+    runs = counted_runs(recognizer, monkeypatch)
     draft = [*greedy.said[:4], 1000, *greedy.said[5:]]
     assert recognizer.decode(cross, limit, draft).tokens == greedy.tokens
     assert len(runs) <= 4
