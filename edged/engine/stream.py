@@ -34,7 +34,7 @@ from edged.recognizer import SAMPLE_RATE
 RING_SECONDS = 60
 MARGIN = 2 * SAMPLE_RATE
 """Samples kept free between the writer and what a worker may still read"""
-NEWS, IDLE_NEWS = 512, 4096
+NEWS, IDLE_NEWS = 512, 2048
 """Samples of news for which a worker is woken, while somebody speaks and while nobody does: waking
 a process costs more than what it then does"""
 LOUDER, FLOOR_RISE = 1.5, 1.05
