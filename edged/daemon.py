@@ -152,6 +152,15 @@ class Daemon:
             listener(event)
 
     @property
+    def refusal(self) -> EngineError | None:
+        """What to tell a client that wants nothing less than what is asked for, if that is so."""
+        if self.degraded is None:
+            return None
+        return EngineError(
+            f"The engine that was asked for does not run: {self.degraded}", code="engine_degraded"
+        )
+
+    @property
     def degraded(self) -> str | None:
         """Why what serves is less than what is asked for; None while it is not."""
         state = self.supervisor.state
@@ -327,7 +336,7 @@ async def _mend(rung: Rung) -> bool:
 
 async def ensure_models(configuration: Configuration) -> None:
     """Build the models that are asked for and can be built but are not. Raises ModelError."""
-    models = store()
+    built = store().built()
     wanted = configuration.engine.model
     precision = configuration.engine.precision
     if precision == choose.AUTO:
@@ -335,7 +344,7 @@ async def ensure_models(configuration: Configuration) -> None:
     for source in SOURCES:
         if wanted not in {choose.AUTO, source.name}:
             continue
-        if precision in models.built().get(source.name, []):
+        if precision in built.get(source.name, []):
             continue
         if find_source(source, imported_sources()):
             await build_apart(source.name, precision)

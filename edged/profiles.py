@@ -174,13 +174,31 @@ def _obstacles(wanted: MachineProfile, machine: Machine) -> list[str]:
     missing = [word for word in wanted.features if word not in machine.cpu.features]
     if missing:
         obstacles.append(f"the processor has no {', '.join(missing)}")
-    present = {word for found in machine.accelerators for word in (found.family, found.hardware)}
-    if wanted.accelerators and present.isdisjoint(wanted.accelerators):
+    if wanted.accelerators and not _accelerators(wanted, machine):
         obstacles.append(f"there is no {' or '.join(wanted.accelerators)}")
-    boards = tuple(wanted.boards)
-    if boards and not any(word.startswith(boards) for word in machine.board.compatible):
-        obstacles.append(f"the board is no {' or '.join(boards)}")
+    if wanted.boards and not _boards(wanted, machine):
+        obstacles.append(f"the board is no {' or '.join(wanted.boards)}")
     return obstacles
+
+
+def recognised_by(wanted: MachineProfile, machine: Machine) -> list[str]:
+    """The conditions that a matching machine meets, in the profile's words."""
+    return [
+        *_boards(wanted, machine),
+        *_accelerators(wanted, machine),
+        *wanted.features,
+        *(word for word in wanted.architectures if word == machine.architecture),
+    ]
+
+
+def _accelerators(wanted: MachineProfile, machine: Machine) -> list[str]:
+    present = {word for found in machine.accelerators for word in (found.family, found.hardware)}
+    return [word for word in wanted.accelerators if word in present]
+
+
+def _boards(wanted: MachineProfile, machine: Machine) -> list[str]:
+    names = machine.board.compatible
+    return [word for word in wanted.boards if any(name.startswith(word) for name in names)]
 
 
 def _rank(match: Match) -> tuple[bool, bool, int, bool, int, bool]:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import distribution
+
 FAULTS = ("segfault", "abort", "hang", "nan", "slow", "device_lost", "print", "leak")
 
-PLUGIN = '''
+PLUGIN = """
 import ctypes
 import os
 import time
@@ -25,16 +27,6 @@ from edged.errors import ProviderError
 from edged.hookspecs import hookimpl
 
 KEPT = []
-
-
-class NotANumber:
-    """A tensor of nothing but NaN."""
-
-    def __init__(self, value):
-        self._array = np.full(value.numpy().shape, np.nan, np.float32)
-
-    def numpy(self):
-        return self._array
 
 
 def take_fault():
@@ -88,21 +80,17 @@ def edged_execution_providers():
                 if fault == "slow":
                     time.sleep(10 * (time.monotonic() - started))
                 if fault == "nan":
-                    values = [NotANumber(value).numpy() for value in values]
+                    values = [np.full(value.numpy().shape, np.nan, np.float32) for value in values]
                 return values
 
             session.run = trapped
             return session
 
     return [Chaos()]
-'''
+"""
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the plugin part of the environment of processes started from now on."""
-    (folder / "edged_chaos.py").write_text(PLUGIN)
-    metadata = folder / "edged_chaos-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: edged-chaos\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[edged]\nchaos = edged_chaos\n")
-    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+    distribution.write(folder, "chaos", PLUGIN)
+    distribution.add_to_path(folder, monkeypatch)

@@ -7,10 +7,11 @@ an NPU, of which it admits that a quarter of the operators stay on the CPU.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
+
+from tests import distribution
 
 PLUGIN = """
 import ctypes
@@ -93,13 +94,6 @@ def edged_execution_providers():
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, fault: str = "") -> None:
     """Make the plugin part of the environment of processes started from now on."""
-    (folder / "edged_stranger.py").write_text(PLUGIN)
-    metadata = folder / "edged_stranger-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: edged-stranger\nVersion: 1.0\n"
-    )
-    (metadata / "entry_points.txt").write_text("[edged]\nstranger = edged_stranger\n")
-    path = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    distribution.write(folder, "stranger", PLUGIN)
+    distribution.add_to_path(folder, monkeypatch)
     monkeypatch.setenv("EDGED_TEST_FAULT", fault)

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from edged.audio.pcm import PcmConverter, PcmFormat
 from edged.daemon import FINISH_SECONDS, MICROPHONE, Daemon
-from edged.errors import AudioError
+from edged.errors import AudioError, EngineError
 from edged.hub import Subscriber
 from edged.log import get_logger
 from edged.messages import Closed, EngineChanged, Error, Event, Partial, encode
@@ -170,7 +170,8 @@ class _StreamSession:
         """One at a time converts and writes: the client's audio keeps its order"""
         self._strict = websocket.query_params.get("fallback") == "fail"
         """Whether the client wants nothing less than what is configured"""
-        self._degraded = asyncio.Event()
+        self._refusals: asyncio.Queue[EngineError] = asyncio.Queue()
+        """Why it has to be let go after all"""
         self._finishing = False
         """Whether no more audio is taken: the client or the daemon has had its last word"""
 
@@ -182,8 +183,8 @@ class _StreamSession:
         except AudioError as error:
             await _refuse(self._websocket, error.code, error.message, POLICY)
             return
-        if self._strict and (reason := self._daemon.degraded):
-            await _refuse(self._websocket, "engine_degraded", _not_as_asked(reason), TOO_MANY)
+        if self._strict and (refusal := self._daemon.refusal):
+            await _refuse(self._websocket, refusal.code, refusal.message, TOO_MANY)
             return
         self._stream = self._daemon.open_stream(
             self._publish, partials=self._partials, words=self._subscriber.words
@@ -204,14 +205,13 @@ class _StreamSession:
 
     def _engine_changed(self, event: EngineChanged) -> None:
         self._publish(event)
-        if self._strict and self._daemon.degraded:
-            self._degraded.set()
+        if self._strict and (refusal := self._daemon.refusal):
+            self._refusals.put_nowait(refusal)
 
     async def _give_up(self) -> None:
         """What serves is less than the client wants."""
-        await self._degraded.wait()
-        reason = self._daemon.degraded or "it was for a while"
-        await _refuse(self._websocket, "engine_degraded", _not_as_asked(reason), TOO_MANY)
+        refusal = await self._refusals.get()
+        await _refuse(self._websocket, refusal.code, refusal.message, TOO_MANY)
 
     def _format(self) -> PcmFormat:
         parameters = self._websocket.query_params
@@ -324,10 +324,6 @@ class _StreamSession:
                 await asyncio.wait_for(self._finish(), FINISH_SECONDS)
         finally:
             self._daemon.supervisor.close(self._stream)
-
-
-def _not_as_asked(reason: str) -> str:
-    return f"The engine that was asked for does not run: {reason}"
 
 
 def _integer(text: str | None, default: int, code: str) -> int:

@@ -25,8 +25,6 @@ from edged.errors import EdgedError
 from edged.messages import Event, Final
 from edged.subtitles import plain, srt, vtt
 
-DEGRADED = "engine_degraded"
-
 router = APIRouter(prefix="/v1/audio", tags=["openai"])
 
 ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
@@ -82,8 +80,8 @@ async def create_transcription(
     _check_language(language)
     if not daemon.supervisor.ready and daemon.supervisor.problem:
         raise EdgedError(daemon.supervisor.problem.message, code="engine_not_ready")
-    if fallback == "fail" and (reason := daemon.degraded):
-        raise EdgedError(f"The engine that was asked for does not run: {reason}", code=DEGRADED)
+    if fallback == "fail" and (refusal := daemon.refusal):
+        raise refusal
     if daemon.streams >= daemon.configuration.server.max_streams:
         raise EdgedError("Too many streams; try later", code="too_many_clients")
     blocks = await asyncio.to_thread(_open, file)

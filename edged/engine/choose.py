@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 
 from edged import profiles
 from edged.config import Configuration, EngineSection
 from edged.engine.verdicts import Verdicts
 from edged.engine.worker import WorkerOptions
-from edged.hardware import cpu
+from edged.hardware import cpu, memory
 from edged.hardware.root import Root
 from edged.messages import Ready, Rung
 from edged.models.inventory import store
@@ -60,7 +59,7 @@ def _may_be_tried(
     )
 
 
-def ladder_here(section: EngineSection, memory: Verdicts) -> list[Rung]:
+def ladder_here(section: EngineSection, verdicts: Verdicts) -> list[Rung]:
     """The same with what is built and proven on this machine, in its profile's order.
 
     A rung that was refused here is left out. A processor's that was never tried is proven when it
@@ -68,7 +67,7 @@ def ladder_here(section: EngineSection, memory: Verdicts) -> list[Rung]:
     """
 
     def usable(rung: Rung) -> bool:
-        verdict = memory.get(rung)
+        verdict = verdicts.get(rung)
         return verdict.ok if verdict else rung.device == "cpu"
 
     return ladder(section, store().built(), profiles.matching().engine.order, usable)
@@ -152,10 +151,7 @@ def too_slow(ready: Ready, room_to_spare: float) -> str | None:
 
 def _available_memory() -> int:
     """Bytes that can be had without swapping."""
-    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return MEMORY_TO_SPARE
+    return memory.read(Root()).available_bytes or MEMORY_TO_SPARE
 
 
 def fits(bytes_of_files: int) -> bool:

@@ -312,20 +312,8 @@ def _profile(machine: Machine) -> ProfileReport:
     match = profiles.explain(machine)[0]
     if match.obstacles:
         return ProfileReport(match.name, "none is for this machine")
-    wanted = match.profile.machine
-    families = {found.family for found in machine.accelerators}
-    products = {found.hardware for found in machine.accelerators}
-    words = [
-        *[word for word in wanted.boards if _starts(machine.board.compatible, word)],
-        *[word for word in wanted.accelerators if word in families | products],
-        *wanted.features,
-        *[word for word in wanted.architectures if word == machine.architecture],
-    ]
+    words = profiles.recognised_by(match.profile.machine, machine)
     return ProfileReport(match.name, ", ".join(words))
-
-
-def _starts(words: Sequence[str], beginning: str) -> bool:
-    return any(word.startswith(beginning) for word in words)
 
 
 # -- models and rungs -----------------------------------------------------------------------------

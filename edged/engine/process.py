@@ -161,17 +161,13 @@ class WorkerProcess:
 
     async def loaded(self) -> bool:
         """Wait until it is ready, has refused, or is no more; whether it is ready."""
-        used, moved = 0, time.monotonic()
+        stillness = Stillness(self.pid)
         while not self._loaded.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._loaded.wait(), 1.0)
-            now = time.monotonic()
-            if (ticks := processor_ticks(self.pid)) != used:
-                used, moved = ticks, now
-            still = now - max(moved, self._heard)
-            if not self._loaded.is_set() and (
-                still > STILL_SECONDS or now - self._heard > STALL_SECONDS
-            ):
+            silent = time.monotonic() - self._heard
+            still = min(silent, stillness.seconds())
+            if not self._loaded.is_set() and (still > STILL_SECONDS or silent > STALL_SECONDS):
                 self._hung = True
                 await self.kill()
         return self.ready is not None
@@ -262,12 +258,28 @@ class WorkerProcess:
                 log.info("worker %d: %s", self.pid, line)
 
 
-def processor_ticks(pid: int) -> int:
-    """Processor time that a process has used, in clock ticks; 0 when it is gone."""
+class Stillness:
+    """How long a process has used no processor: one that hangs does not, a compiler does."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._used = 0
+        self._since = time.monotonic()
+
+    def seconds(self) -> float:
+        used = _processor_ticks(self._pid)
+        if used not in {None, self._used}:
+            self._used = used or 0
+            self._since = time.monotonic()
+        return time.monotonic() - self._since
+
+
+def _processor_ticks(pid: int) -> int | None:
+    """Processor time that a process has used, in clock ticks; None when it is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except OSError:
-        return 0
+        return None
     return int(fields[11]) + int(fields[12])
 
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edged.engine.process import (
+    Stillness,
     kill_group,
-    processor_ticks,
     signal_name,
     worker_environment,
 )
@@ -131,7 +131,9 @@ def _facts(rung: Rung, folder: Path, options: WorkerOptions) -> Iterator[dict[st
     plugins = Plugins.discover()
     provider = plugins.provider(rung.provider)
     extra = options.extra.get(rung.provider, {})
-    graphs = _Graphs(provider, find_device(provider, rung.device), options, extra)
+    graphs = _Graphs(
+        provider, find_device(rung.provider, provider.probe(), rung.device), options, extra
+    )
     yield {"runtime": f"{rung.provider} {provider.version()}"}
     recognizer = plugins.recognizer(model.family)(model, rung.precision, graphs.open)
     yield {"load_seconds": time.monotonic() - started}
@@ -227,9 +229,7 @@ class _Graphs:
         self._open: list[tuple[str, _Counted]] = []
 
     def open(self, path: Path, parallel: bool) -> Session:
-        wanted = self._options.encoder_threads if parallel else self._options.decoder_threads
-        threads = min(wanted, os.cpu_count() or 1)
-        options = SessionOptions(threads, self._extra, inspect=True)
+        options = SessionOptions(self._options.threads(parallel), self._extra, inspect=True)
         session = _Counted(self._provider.open(path, self._device, options))
         self._open.append((path.stem, session))
         return session
@@ -366,17 +366,12 @@ def _how_it_ended(code: int) -> str:
 
 async def _watch(process: asyncio.subprocess.Process, deadline: float, stall: float) -> str | None:
     """Wait for its end; why it was not waited for any longer, or None."""
-    started = busy = time.monotonic()
-    spent = 0
+    started, stillness = time.monotonic(), Stillness(process.pid)
     while process.returncode is None:
         await asyncio.sleep(POLL_SECONDS)
-        now, before = time.monotonic(), spent
-        spent = processor_ticks(process.pid) or before
-        if spent != before:
-            busy = now
-        if now - busy > stall:
+        if stillness.seconds() > stall:
             return f"it did nothing for {stall:.0f} s"
-        if now - started > deadline:
+        if time.monotonic() - started > deadline:
             return f"it was not done after {deadline:.0f} s"
     return None
 

@@ -69,6 +69,11 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     extra: dict[str, dict[str, Any]] = {}
     """`[providers.NAME]` of the configuration, by name"""
 
+    def threads(self, parallel: bool) -> int:
+        """Threads for a graph whose operators are worth sharing, or for one whose are not."""
+        wanted = self.encoder_threads if parallel else self.decoder_threads
+        return min(wanted, os.cpu_count() or 1)
+
 
 class _Stream:
     """One stream on this worker."""
@@ -125,20 +130,19 @@ class _Engine:
         self.partial_interval = options.partial_interval
         plugins = Plugins.discover()
         self._provider = plugins.provider(rung.provider)
-        device = find_device(self._provider, rung.device)
+        devices = self._provider.probe()
+        device = find_device(self._provider.name, devices, rung.device)
         extra = options.extra.get(rung.provider, {})
 
         def open_session(path: Path, parallel: bool) -> Any:
-            threads = options.encoder_threads if parallel else options.decoder_threads
-            threads = min(threads, os.cpu_count() or 1)
+            threads = options.threads(parallel)
             session = self._provider.open(path, device, SessionOptions(threads, extra))
             self.device = session.device.name
             return session
 
         def open_nearby(path: Path, _parallel: bool) -> Any:
             """The detector judges 30 ms at a time: another device would only be further away."""
-            known = self._provider.probe()
-            nearby = next((found for found in known if found.kind == "cpu"), device)
+            nearby = next((found for found in devices if found.kind == "cpu"), device)
             return self._provider.open(path, nearby, SessionOptions(1, extra))
 
         model = read_model(folder)
@@ -172,15 +176,14 @@ class _Engine:
         return time.monotonic() - started
 
 
-def find_device(provider: Any, name: str) -> Any:
-    """A provider's device by its name. Raises EdgedError naming what there is."""
-    devices = provider.probe()
+def find_device(provider: str, devices: Sequence[Any], name: str) -> Any:
+    """The device of that name among a provider's. Raises EdgedError naming what there is."""
     for device in devices:
         if device.name == name:
             return device
     known = ", ".join(device.name for device in devices) or "none"
     raise EdgedError(
-        f"{provider.name} has no device {name} here; it has: {known}. Run: edged probe",
+        f"{provider} has no device {name} here; it has: {known}. Run: edged probe",
         code="device_missing",
     )
 

@@ -29,8 +29,6 @@ from edged.recognizer import Recognizer
 SAMPLE_RATE = 16000
 CHECK_SECONDS = 6.0
 """Length of the check clip."""
-SERVING_PRECISION = "int8"
-"""What a daemon needs first: the other builds are for `edged probe` and other devices"""
 
 OpenRecognizer = Callable[[Model, str], Recognizer]
 """Loads a model in one precision on the CPU."""

@@ -5,12 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edged.models.moonshine import Moonshine, is_repetition, token_limit
+from edged.models.moonshine import Moonshine, _Decoded, is_repetition, token_limit
+from edged.provider import Value
 
 
 @pytest.fixture(scope="module")
 def samples(speech: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(speech[16000:96000])
+
+
+def plain(recognizer: Moonshine, samples: np.ndarray) -> tuple[dict[str, Value], int, _Decoded]:
+    """The encoder's values, the most tokens, and what greedy decoding without a draft gives."""
+    cross, limit = recognizer.encode(samples), token_limit(len(samples))
+    return cross, limit, recognizer.decode(cross, limit)
 
 
 def counted_runs(recognizer: Moonshine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -27,9 +34,7 @@ def counted_runs(recognizer: Moonshine, monkeypatch: pytest.MonkeyPatch) -> list
 def test_any_draft_gives_the_greedy_text(
     recognizer: Moonshine, samples: np.ndarray, kept: int
 ) -> None:
-    cross = recognizer.encode(samples)
-    limit = token_limit(len(samples))
-    greedy = recognizer.decode(cross, limit)
+    cross, limit, greedy = plain(recognizer, samples)
     draft = [*greedy.said[:kept], 1000, 2000]
     assert recognizer.decode(cross, limit, draft).tokens == greedy.tokens
 
@@ -37,9 +42,7 @@ def test_any_draft_gives_the_greedy_text(
 def test_a_right_draft_is_verified_in_one_run(
     recognizer: Moonshine, samples: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cross = recognizer.encode(samples)
-    limit = token_limit(len(samples))
-    greedy = recognizer.decode(cross, limit)
+    cross, limit, greedy = plain(recognizer, samples)
     runs = counted_runs(recognizer, monkeypatch)
     assert recognizer.decode(cross, limit, greedy.said).tokens == greedy.tokens
     assert len(runs) == 1
@@ -48,9 +51,7 @@ def test_a_right_draft_is_verified_in_one_run(
 def test_a_draft_that_is_wrong_at_one_word_is_taken_up_again(
     recognizer: Moonshine, samples: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cross = recognizer.encode(samples)
-    limit = token_limit(len(samples))
-    greedy = recognizer.decode(cross, limit)
+    cross, limit, greedy = plain(recognizer, samples)
     runs = counted_runs(recognizer, monkeypatch)
     draft = [*greedy.said[:4], 1000, *greedy.said[5:]]
     assert recognizer.decode(cross, limit, draft).tokens == greedy.tokens

@@ -16,6 +16,7 @@ import pytest
 from edged import hookspecs
 from edged.errors import EdgedError
 from edged.plugins import Plugins
+from tests import distribution
 from tests.client import recognize, texts
 from tests.conftest import TINY
 from tests.daemon import DaemonProcess
@@ -71,13 +72,7 @@ def install(site: Path) -> Install:
     """Install a distribution with a plugin, as pip would leave it there."""
 
     def install(name: str, module: str) -> None:
-        (site / f"edged_test_{name}.py").write_text(module)
-        info = site / f"edged_test_{name}-4.5.6.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: edged-test-{name}\nVersion: 4.5.6\n"
-        )
-        (info / "entry_points.txt").write_text(f"[edged]\n{name} = edged_test_{name}\n")
+        distribution.write(site, f"test_{name}", module, "4.5.6")
 
     return install
 
