@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -28,6 +29,8 @@ CLOSE_SECONDS = 2.0
 """Longest wait for a client that is let go to notice"""
 PIECE = SAMPLE_RATE
 """Samples written to the ring at once"""
+WAITED_SECONDS = 0.002
+"""Audio that took longer to come was waited for; what is there at once had been kept back"""
 
 router = APIRouter()
 _numbers = itertools.count(1)
@@ -166,6 +169,8 @@ class _StreamSession:
         """Audio that came and is not yet converted"""
         self._unwritten: deque[Any] = deque()
         """Converted, and waiting for room in the ring"""
+        self._listening_since = 0.0
+        """When we began to wait for what is now unheard, by the monotonic clock, in seconds"""
         self._order = asyncio.Lock()
         """One at a time converts and writes: the client's audio keeps its order"""
         self._strict = websocket.query_params.get("fallback") == "fail"
@@ -242,7 +247,19 @@ class _StreamSession:
             return
         self._unheard += data
         if len(self._unheard) >= self._stream.chunk_seconds * self._bytes_per_second:
+            waited = time.monotonic() - self._listening_since
             await self._take_in()
+            if waited > WAITED_SECONDS:
+                await self._rest()
+            self._listening_since = time.monotonic()
+
+    async def _rest(self) -> None:
+        """While nobody speaks, leave the next frames in the socket: one wake-up takes them all.
+
+        Only for a client at the pace of time, so that one with a backlog is not held up.
+        """
+        if not self._stream.speaking:
+            await asyncio.sleep(self._stream.chunk_seconds)
 
     async def _take_in(self, last: bool = False) -> None:
         """Everything that has come, into the ring; `last` with what the resampler holds."""
