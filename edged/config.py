@@ -47,6 +47,13 @@ class EngineSection(_Section):
         description="When what is asked for cannot run: fail serves nothing else, degrade serves "
         "something lighter and says so everywhere, allow serves it and only logs",
     )
+    policy: str = Field("adaptive", description="What chooses among the rungs that may serve")
+    expected_streams: int = Field(
+        1, ge=1, description="Utterances at once that a rung should keep up with"
+    )
+    decode_seconds: float = Field(
+        0.35, gt=0, description="How long the recognition of a final may take"
+    )
     detector: str = Field("silero", description="Voice detector")
 
 

@@ -277,7 +277,16 @@ class Daemon:
 
 def ladder(configuration: Configuration) -> list[Rung]:
     """The rungs that the configuration allows. Raises ModelError when there is none."""
-    rungs = choose.ladder_here(configuration.engine, Verdicts())
+    verdicts = Verdicts()
+    rungs = choose.ladder_here(configuration.engine, verdicts)
+    refused = [verdict for verdict in verdicts.remembered() if not verdict.ok]
+    if not rungs and refused:
+        first = refused[0]
+        raise ModelError(
+            f"All that is built was refused here; {first.rung}: {first.reason}. "
+            "Once that is mended, run: edged probe --fresh",
+            code="nothing_proven",
+        )
     if not rungs:
         raise ModelError(
             f"No model is built in {store().folder}. Run: edged models build",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from edged.policy import Policy
     from edged.provider import ExecutionProvider
     from edged.recognizer import Recognizer, VoiceDetector
 
@@ -33,3 +34,8 @@ def edged_recognizers() -> Iterable[type[Recognizer]]:  # type: ignore[empty-bod
 @hookspec
 def edged_voice_detectors() -> Iterable[type[VoiceDetector]]:  # type: ignore[empty-body]
     """Return voice detectors; each runs on any provider."""
+
+
+@hookspec
+def edged_policies() -> Iterable[Policy]:  # type: ignore[empty-body]
+    """Return policies, which choose among the rungs that may serve."""

@@ -15,10 +15,16 @@ from edged.errors import EdgedError
 from edged.hookspecs import PROJECT
 
 if TYPE_CHECKING:
+    from edged.policy import Policy
     from edged.provider import ExecutionProvider
     from edged.recognizer import Recognizer, VoiceDetector
 
-_HOOKS = ("edged_execution_providers", "edged_recognizers", "edged_voice_detectors")
+_HOOKS = (
+    "edged_execution_providers",
+    "edged_recognizers",
+    "edged_voice_detectors",
+    "edged_policies",
+)
 
 
 @dataclass(slots=True)
@@ -71,6 +77,11 @@ class Plugins:
         found: type[VoiceDetector] = _named(
             self, "edged_voice_detectors", "name", name, "voice detector"
         )
+        return found
+
+    def policy(self, name: str) -> Policy:
+        """The policy called `name`."""
+        found: Policy = _named(self, "edged_policies", "name", name, "policy")
         return found
 
     def providers(self) -> list[ExecutionProvider]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from edged.errors import ProviderError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +40,8 @@ class Device:
     """cpu, gpu, npu, tpu or dsp"""
     label: str = ""
     """For people: "Intel Core Ultra NPU" """
+    static: bool = False
+    """Whether it takes only graphs whose shapes are all fixed"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,9 @@ class SessionOptions:
 
     threads: int = 1
     """Threads for one operator; a provider for another device ignores it."""
+    precision: str = "fp32"
+    """The rung's: fp32, fp16, bf16, int8 or int4. The graph is stored in it; a runtime that
+    chooses itself in what it computes is told."""
     extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """`[providers.NAME]` of the configuration, as it stands there."""
     inspect: bool = False
@@ -83,9 +90,53 @@ class Session(ABC):
         to the next run without crossing into Python's memory.
         """
 
+    def loop(self, carried: Mapping[str, str], axis: int) -> Loop:
+        """Begin to run on what it makes itself: a runtime that can keeps that inside.
+
+        `carried` maps inputs to the outputs that are their next values; these grow along `axis`
+        from nothing.
+        """
+        return Loop(self, carried, axis)
+
     @abstractmethod
     def close(self) -> None:
         """Free the graph and what it holds on its device."""
+
+
+class Loop:
+    """Runs of a graph, each of which goes on from what the last one made: a cache of keys and
+    values, which stays where the runtime made it."""
+
+    def __init__(self, session: Session, carried: Mapping[str, str], axis: int) -> None:
+        self._session = session
+        self._carried = carried
+        self._axis = axis
+        self._state: dict[str, Tensor] = {
+            spec.name: _nothing(spec, axis) for spec in session.inputs if spec.name in carried
+        }
+
+    def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Value]:
+        """`Session.run`, with what is carried left out on both sides."""
+        wanted = [*outputs, *(self._carried[name] for name in self._state)]
+        made = self._session.run({**inputs, **self._state}, wanted)
+        self._state = dict(zip(self._state, made[len(outputs) :], strict=True))
+        return made[: len(outputs)]
+
+    def shorten(self, length: int) -> None:
+        """Forget what was carried from position `length` of the axis on: the one copy."""
+        import numpy as np
+
+        kept = (slice(None),) * self._axis + (slice(length),)
+        self._state = {
+            name: np.ascontiguousarray(value.numpy()[kept]) for name, value in self._state.items()
+        }
+
+
+def _nothing(spec: TensorSpec, axis: int) -> np.ndarray:
+    import numpy as np
+
+    shape = [0 if number == axis else size or 1 for number, size in enumerate(spec.shape)]
+    return np.zeros(shape, spec.dtype)
 
 
 class ExecutionProvider(ABC):
@@ -108,3 +159,34 @@ class ExecutionProvider(ABC):
     @abstractmethod
     def open(self, model: Path, device: Device, options: SessionOptions) -> Session:
         """Load a graph on `device`, there and nowhere else, or raise ProviderError."""
+
+
+class Opener:
+    """Loads graphs on one device of a provider, as a rung wants it."""
+
+    def __init__(
+        self,
+        provider: ExecutionProvider,
+        device: Device,
+        options: SessionOptions | None = None,
+        parallel_threads: int = 1,
+    ) -> None:
+        """`parallel_threads` are for graphs whose operators are large, `options.threads` for the
+        others."""
+        self._provider = provider
+        self.device = device
+        self._options = options or SessionOptions()
+        self._parallel_threads = parallel_threads
+        self.formats = provider.formats
+        self.static = device.static
+
+    def __call__(self, path: Path, parallel: bool) -> Session:
+        """Load a graph there and nowhere else. Raises ProviderError."""
+        threads = self._parallel_threads if parallel else self._options.threads
+        session = self._provider.open(path, self.device, replace(self._options, threads=threads))
+        if session.device.name != self.device.name:
+            raise ProviderError(
+                f"{self._provider.name} runs {path.name} on {session.device.name}, "
+                f"not on {self.device.name}"
+            )
+        return session

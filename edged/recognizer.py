@@ -8,10 +8,9 @@ result. Audio is float32, mono, 16 kHz, -1 to 1; positions and lengths count sam
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from edged.provider import Session
 
@@ -23,9 +22,18 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 16000
 """Hertz, everywhere behind the audio sources."""
 
-OpenSession = Callable[[Path, bool], Session]
-"""Loads a graph on the rung's device; the flag says whether its operators are large enough to be
-shared among threads."""
+
+class OpenSession(Protocol):
+    """Loads graphs on the rung's device."""
+
+    formats: frozenset[str]
+    """Endings of the files that its provider opens"""
+    static: bool
+    """Whether its device takes only graphs whose shapes are all fixed"""
+
+    def __call__(self, path: Path, parallel: bool) -> Session:
+        """Load one; the flag says whether its operators are large enough to be shared among
+        threads. Raises ProviderError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from tests.daemon import DaemonProcess
 
 PACKAGE = ROOT / "edged"
 BASE = {"channel", "config", "errors", "hookspecs", "log", "messages", "paths"}
-BASE |= {"provider", "recognizer", "plugins", "notify", "__init__"}
+BASE |= {"provider", "recognizer", "policy", "plugins", "notify", "__init__"}
 """Modules that everything may use: they know nothing of audio, engine or API"""
 MAY_IMPORT = {
     "audio": {"audio"},

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from edged import profiles
 from edged.config import Configuration, EngineSection
+from edged.engine.prove import Verdict
 from edged.engine.verdicts import Verdicts
 from edged.engine.worker import WorkerOptions
 from edged.hardware import cpu, memory
@@ -13,10 +14,15 @@ from edged.hardware.root import Root
 from edged.messages import Ready, Rung
 from edged.models.inventory import store
 from edged.models.sources import SOURCES
+from edged.models.store import PRECISIONS
+from edged.plugins import Plugins
+from edged.policy import Candidate, Demand, Policy
 
 AUTO = "auto"
 DEFAULT = ("onnxruntime", "cpu", "int8")
 """What every machine can do"""
+ON_REQUEST = {"int4"}
+"""Precisions that write noticeably worse: only for those who ask for them"""
 CHECK_CLIP_SECONDS = 6.0
 MEMORY_FACTOR = 2
 """A worker takes about this many times the size of its files, and some"""
@@ -25,114 +31,143 @@ MEMORY_TO_SPARE = 128 << 20
 
 
 def ladder(
-    section: EngineSection,
-    built: Mapping[str, Collection[str]],
-    order: Sequence[str],
-    usable: Callable[[Rung], bool],
+    section: EngineSection, candidates: Mapping[str, Sequence[Candidate]], policy: Policy
 ) -> list[Rung]:
     """The rungs that the configuration allows, best first.
 
-    `built` names the precisions of each built model, `order` is the profile's wishes, as
-    "provider device precision", and `usable` says whether a rung may be tried at all. First comes
-    what is asked for; unless `fallback` is fail, what is lighter follows.
+    `candidates` are given by model, the better model first. What is asked for comes first; unless
+    `fallback` is fail, what is lighter follows.
     """
-    models = [source.name for source in SOURCES if source.name in built]
+    models = list(candidates)
     asked = models if section.model == AUTO else [section.model]
-    wishes = _first_of_each_device([_wish(words) for words in order])
-    rungs = [Rung(m, *wish) for m in asked for wish in _asked_wishes(section, wishes)]
+    groups: list[Sequence[Candidate]] = [
+        [c for c in candidates[m] if meets(section, c.rung)] for m in asked
+    ]
     if section.fallback != "fail":
-        rungs += [Rung(m, *wish) for m in [*asked, *_after(models, asked)] for wish in wishes]
-    return [rung for rung in dict.fromkeys(rungs) if _may_be_tried(rung, section, built, usable)]
-
-
-def _may_be_tried(
-    rung: Rung,
-    section: EngineSection,
-    built: Mapping[str, Collection[str]],
-    usable: Callable[[Rung], bool],
-) -> bool:
-    """Whether it is built and proven; what is named is tried: its error says what is missing."""
-    is_named = meets(section, rung)
-    is_built = rung.precision in built.get(rung.model, ())
-    return (is_built or (is_named and section.model != AUTO)) and (
-        usable(rung) or (is_named and section.device != AUTO)
-    )
+        groups += [candidates[model] for model in [*asked, *_after(models, asked)]]
+    wanted = demand(section)
+    return list(dict.fromkeys(rung for group in groups for rung in policy.order(group, wanted)))
 
 
 def ladder_here(section: EngineSection, verdicts: Verdicts) -> list[Rung]:
-    """The same with what is built and proven on this machine, in its profile's order.
+    """The same with what is built and proven on this machine."""
+    selection = Selection(section, store().built(), profiles.matching().engine.order, verdicts.get)
+    return ladder(section, selection.candidates(), verdicts.plugins.policy(section.policy))
 
-    A rung that was refused here is left out. A processor's that was never tried is proven when it
-    loads; another device has to be proven first.
+
+def demand(section: EngineSection) -> Demand:
+    return Demand(section.expected_streams, section.decode_seconds)
+
+
+class Selection:
+    """The rungs that may serve.
+
+    One that was refused on this machine may not. A processor's that was never tried is proven when
+    it loads; another device has to be proven first. What is asked for by name is tried in any case:
+    its error says what is missing.
     """
 
-    def usable(rung: Rung) -> bool:
-        verdict = verdicts.get(rung)
-        return verdict.ok if verdict else rung.device == "cpu"
+    def __init__(
+        self,
+        section: EngineSection,
+        built: Mapping[str, Collection[str]],
+        order: Sequence[str],
+        known: Callable[[Rung], Verdict | None],
+    ) -> None:
+        """`built` names the precisions of each model, `order` is the profile's wishes, as "provider
+        device precision", `known` tells what was found out about a rung here."""
+        self._section = section
+        self._built = built
+        self._wishes = list(dict.fromkeys(tuple(words.split()) for words in order))
+        self._known = known
 
-    return ladder(section, store().built(), profiles.matching().engine.order, usable)
+    def candidates(self) -> dict[str, list[Candidate]]:
+        """By model, the better model first."""
+        models = [source.name for source in SOURCES if source.name in self._built]
+        named = [] if self._section.model == AUTO else [self._section.model]
+        return {
+            model: [
+                self._candidate(rung)
+                for device in self._devices()
+                for precision in PRECISIONS
+                if self._may_serve(rung := Rung(model, *device, precision))
+            ]
+            for model in dict.fromkeys([*models, *named])
+        }
+
+    def _devices(self) -> list[tuple[str, str]]:
+        """Those that are wished; what is named beside them is else as on any machine."""
+        section = self._section
+        wished = list(dict.fromkeys((provider, device) for provider, device, _ in self._wishes))
+        if any(_fits(section.provider, p) and _fits(section.device, d) for p, d in wished):
+            return wished
+        provider = DEFAULT[0] if section.provider == AUTO else section.provider
+        return [*wished, (provider, DEFAULT[1] if section.device == AUTO else section.device)]
+
+    def _may_serve(self, rung: Rung) -> bool:
+        verdict = self._known(rung)
+        is_proven = verdict.ok if verdict else rung.device == "cpu"
+        is_named = meets(self._section, rung) and self._section.device != AUTO
+        return self._is_there(rung) and self._suits(rung, verdict) and (is_proven or is_named)
+
+    def _is_there(self, rung: Rung) -> bool:
+        if rung.precision in self._built.get(rung.model, ()):
+            return True
+        is_named = self._section.model == rung.model and meets(self._section, rung)
+        return is_named and (
+            rung.model not in self._built or self._section.precision == rung.precision
+        )
+
+    def _suits(self, rung: Rung, verdict: Verdict | None) -> bool:
+        """Whether this precision is wanted on its device."""
+        if self._is_wished(rung) or self._section.precision == rung.precision:
+            return True
+        return verdict is not None and verdict.ok and rung.precision not in ON_REQUEST
+
+    def _is_wished(self, rung: Rung) -> bool:
+        """By the profile; of a device that it does not name, what every machine can do."""
+        if any(wish[:2] == (rung.provider, rung.device) for wish in self._wishes):
+            return self._wish(rung) is not None
+        return rung.precision == DEFAULT[-1]
+
+    def _wish(self, rung: Rung) -> int | None:
+        words = (rung.provider, rung.device, rung.precision)
+        return self._wishes.index(words) if words in self._wishes else None
+
+    def _candidate(self, rung: Rung) -> Candidate:
+        verdict = self._known(rung)
+        kind = (verdict and verdict.kind) or rung.device.partition(".")[0]
+        factor = verdict.real_time_factor if verdict else None
+        return Candidate(rung, kind, self._wish(rung), factor)
 
 
 def worker_options(configuration: Configuration) -> WorkerOptions:
     """How this machine's profile wants a worker to run."""
     engine = profiles.matching().engine
+    policy = Plugins.discover().policy(configuration.engine.policy)
     return WorkerOptions(
         detector=configuration.engine.detector,
         encoder_threads=engine.encoder_threads,
         decoder_threads=engine.decoder_threads,
         processors=cpu.read(Root()).big if engine.cores == "big" else [],
-        partial_interval=engine.partial_interval,
+        partial_interval=policy.interval(engine.partial_interval, demand(configuration.engine)),
         extra=configuration.providers,
     )
 
 
 def meets(section: EngineSection, rung: Rung) -> bool:
     """Whether a rung is what the configuration asks for."""
-    return all(
-        getattr(section, name) in {AUTO, getattr(rung, name)}
-        for name in ("model", "provider", "device", "precision")
-    )
+    names = ("model", "provider", "device", "precision")
+    return all(_fits(getattr(section, name), getattr(rung, name)) for name in names)
+
+
+def _fits(wanted: str, word: str) -> bool:
+    return wanted in {AUTO, word}
 
 
 def _after(models: list[str], asked: list[str]) -> list[str]:
     """The models that are lighter than the last one asked for."""
     return models[models.index(asked[-1]) + 1 :] if asked and asked[-1] in models else []
-
-
-def _wish(words: str) -> tuple[str, str, str]:
-    provider, device, precision = words.split()
-    return provider, device, precision
-
-
-def _first_of_each_device(wishes: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Another precision on the same device is no lighter rung, only another one."""
-    devices: dict[tuple[str, str], tuple[str, str, str]] = {}
-    for wish in wishes:
-        devices.setdefault(wish[:2], wish)
-    return list(devices.values())
-
-
-def _asked_wishes(
-    section: EngineSection, wishes: Sequence[tuple[str, str, str]]
-) -> list[tuple[str, str, str]]:
-    """The profile's wishes with what the configuration names put in their place."""
-    names = (section.provider, section.device, section.precision)
-    fitting = [
-        wish
-        for wish in wishes
-        if all(name in {AUTO, word} for name, word in zip(names, wish, strict=True))
-    ]
-    if fitting:
-        return fitting
-    # What is named was in no wish: the rest is as on any machine.
-    provider, device, precision = DEFAULT
-    return [
-        (
-            provider if section.provider == AUTO else section.provider,
-            device if section.device == AUTO else section.device,
-            precision if section.precision == AUTO else section.precision,
-        )
-    ]
 
 
 def too_slow(ready: Ready, room_to_spare: float) -> str | None:

@@ -27,10 +27,10 @@ from edged.engine.process import (
     signal_name,
     worker_environment,
 )
-from edged.engine.worker import WorkerOptions, find_device, keep_to
+from edged.engine.worker import WorkerOptions, find_device, keep_to, opener
 from edged.errors import EdgedError, ProviderError
 from edged.messages import Rung
-from edged.provider import Session, SessionOptions, Value
+from edged.provider import Loop, Opener, Session, Value
 from edged.recognizer import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """When it was tried: Unix time, seconds"""
     runtime: str | None = None
     """The runtime's name and version"""
+    kind: str | None = None
+    """Of the device: cpu, gpu, npu, tpu or dsp"""
     placement: dict[str, int] = {}
     """Operators of all graphs by the device that they run on; empty where the runtime cannot tell
     """
@@ -130,12 +132,10 @@ def _facts(rung: Rung, folder: Path, options: WorkerOptions) -> Iterator[dict[st
     started = time.monotonic()
     plugins = Plugins.discover()
     provider = plugins.provider(rung.provider)
-    extra = options.extra.get(rung.provider, {})
-    graphs = _Graphs(
-        provider, find_device(rung.provider, provider.probe(), rung.device), options, extra
-    )
-    yield {"runtime": f"{rung.provider} {provider.version()}"}
-    recognizer = plugins.recognizer(model.family)(model, rung.precision, graphs.open)
+    device = find_device(rung.provider, provider.probe(), rung.device)
+    graphs = _Graphs(opener(provider, device, rung.precision, options, inspect=True))
+    yield {"runtime": f"{rung.provider} {provider.version()}", "kind": device.kind}
+    recognizer = plugins.recognizer(model.family)(model, rung.precision, graphs)
     yield {"load_seconds": time.monotonic() - started}
     yield graphs.placed()
     yield {"cold_seconds": _recognition(recognizer, clip)}
@@ -219,18 +219,14 @@ class _Work(msgspec.Struct, frozen=True):
 class _Graphs:
     """Opens a model's graphs on one device, and knows where they landed and how often they ran."""
 
-    def __init__(
-        self, provider: Any, device: Any, options: WorkerOptions, extra: dict[str, Any]
-    ) -> None:
-        self._provider = provider
-        self._device = device
-        self._options = options
-        self._extra = extra
+    def __init__(self, open_session: Opener) -> None:
+        self._opener = open_session
+        self._device = open_session.device
+        self.formats, self.static = open_session.formats, open_session.static
         self._open: list[tuple[str, _Counted]] = []
 
-    def open(self, path: Path, parallel: bool) -> Session:
-        options = SessionOptions(self._options.threads(parallel), self._extra, inspect=True)
-        session = _Counted(self._provider.open(path, self._device, options))
+    def __call__(self, path: Path, parallel: bool) -> Session:
+        session = _Counted(self._opener(path, parallel))
         self._open.append((path.stem, session))
         return session
 
@@ -272,8 +268,26 @@ class _Counted(Session):
         self.runs += 1
         return self._session.run(inputs, outputs)
 
+    def loop(self, carried: Mapping[str, str], axis: int) -> Loop:
+        return _CountedLoop(self, self._session.loop(carried, axis))
+
     def close(self) -> None:
         self._session.close()
+
+
+class _CountedLoop(Loop):
+    """A loop whose runs count for its session."""
+
+    def __init__(self, session: _Counted, loop: Loop) -> None:
+        self._counted = session
+        self._loop = loop
+
+    def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Value]:
+        self._counted.runs += 1
+        return self._loop.run(inputs, outputs)
+
+    def shorten(self, length: int) -> None:
+        self._loop.shorten(length)
 
 
 def _peak_memory() -> int | None:

@@ -124,7 +124,7 @@ class _Engine:
     def __init__(self, rung: Rung, folder: Path, options: WorkerOptions) -> None:
         from edged.models.store import read_model
         from edged.plugins import Plugins
-        from edged.provider import SessionOptions
+        from edged.provider import Opener, SessionOptions
 
         started = time.monotonic()
         self.partial_interval = options.partial_interval
@@ -134,21 +134,17 @@ class _Engine:
         device = find_device(self._provider.name, devices, rung.device)
         extra = options.extra.get(rung.provider, {})
 
-        def open_session(path: Path, parallel: bool) -> Any:
-            threads = options.threads(parallel)
-            session = self._provider.open(path, device, SessionOptions(threads, extra))
-            self.device = session.device.name
-            return session
-
-        def open_nearby(path: Path, _parallel: bool) -> Any:
-            """The detector judges 30 ms at a time: another device would only be further away."""
-            nearby = next((found for found in devices if found.kind == "cpu"), device)
-            return self._provider.open(path, nearby, SessionOptions(1, extra))
+        open_session = opener(self._provider, device, rung.precision, options)
+        self.device = device.name
+        # The detector judges 30 ms at a time: another device would only be further away.
+        nearby = next((found for found in devices if found.kind == "cpu"), device)
 
         model = read_model(folder)
         self._precision = rung.precision
         verdict = _Verification(model, rung.precision)
-        self.detector = plugins.voice_detector(options.detector)(open_nearby)
+        self.detector = plugins.voice_detector(options.detector)(
+            Opener(self._provider, nearby, SessionOptions(extra=extra))
+        )
         recognizer = plugins.recognizer(model.family)
         try:
             self.recognizer = recognizer(model, rung.precision, open_session)
@@ -174,6 +170,17 @@ class _Engine:
         started = time.monotonic()
         self.recognizer.start().advance(clip)
         return time.monotonic() - started
+
+
+def opener(
+    provider: Any, device: Any, precision: str, options: WorkerOptions, inspect: bool = False
+) -> Any:
+    """Loads a rung's graphs."""
+    from edged.provider import Opener, SessionOptions
+
+    extra = options.extra.get(provider.name, {})
+    session_options = SessionOptions(options.threads(False), precision, extra, inspect)
+    return Opener(provider, device, session_options, options.threads(True))
 
 
 def find_device(provider: str, devices: Sequence[Any], name: str) -> Any:

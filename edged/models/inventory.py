@@ -110,14 +110,11 @@ def _kept_precisions(source: Source) -> list[str]:
 def _opener() -> Any:
     """Loads a model that is not in the store yet, on the CPU."""
     from edged.plugins import Plugins
-    from edged.provider import SessionOptions
+    from edged.provider import Opener
 
     plugins = Plugins.discover()
     provider = plugins.provider("onnxruntime")
-    device = provider.probe()[0]
-
-    def open_session(path: Path, _parallel: bool) -> Any:
-        return provider.open(path, device, SessionOptions())
+    open_session = Opener(provider, provider.probe()[0])
 
     def open_recognizer(model: Model, precision: str) -> Any:
         return plugins.recognizer(model.family)(model, precision, open_session)

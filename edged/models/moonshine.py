@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -23,9 +23,9 @@ import numpy as np
 from edged.errors import ModelError
 from edged.hookspecs import hookimpl
 from edged.models import alignment
+from edged.models.networks import Networks, OpenNetworks
 from edged.models.store import Model
 from edged.models.tokenizer import END, START, Tokenizer
-from edged.provider import Session, Value
 from edged.recognizer import SAMPLE_RATE, Decoding, Hypothesis, OpenSession, Recognizer, Word
 
 FRAME = 384
@@ -72,7 +72,7 @@ class _Try:
     """A whole utterance, decoded with one padding."""
 
     decoded: _Decoded
-    cross: Mapping[str, Value]
+    encoded: Any
     padding: int
     """Samples before and after"""
     confidence: float
@@ -94,54 +94,24 @@ class Moonshine(Recognizer):
         self._retries = round(model.decoding["retries"] * SAMPLE_RATE)
         self._sure = float(model.decoding["sure"])
         self._finished = float(model.decoding["finished"])
-        self._encoder = open_session(model.path(f"{precision}/encoder.onnx"), True)
-        self._decoder = open_session(model.path(f"{precision}/decoder.onnx"), False)
-        self._cross = [spec.name for spec in self._encoder.outputs]
-        self._present = [s.name for s in self._decoder.outputs if s.name.startswith("present")]
-        self._attention = [s.name for s in self._decoder.outputs if s.name.startswith("attention")]
-        self._past = [name.replace("present", "past") for name in self._present]
-        self._empty_past = _empty_past(self._decoder, self._past)
-        self._step_outputs = ["next_token", "log_probability", *self._present]
+        self._networks: Networks = OpenNetworks(model, precision, open_session)
 
     def start(self) -> Decoding:
         return _MoonshineDecoding(self)
 
     def features(self, samples: np.ndarray) -> np.ndarray:
         """Values of the last layer's cross-attention, float32 [1, H, T, D]."""
-        return self.encode(samples)[self._cross[-1]].numpy().astype(np.float32)
+        return self._networks.features(self.encode(samples))
 
-    def encode(self, samples: np.ndarray, padding: int | None = None) -> dict[str, Value]:
-        """Run the encoder over `samples` in place; the keys and values for cross-attention.
-
-        Level and silence around the utterance are made inside the graph, so that the audio is
-        not copied for them.
-        """
+    def encode(self, samples: np.ndarray, padding: int | None = None) -> Any:
+        """What the encoder makes of `samples`, with so many samples of silence around them."""
         front = self._padding if padding is None else padding
         back = front + max(0, MINIMUM_SAMPLES - len(samples))
-        inputs = {
-            "audio": samples[None],
-            "gain": np.array([gain_of(samples)], np.float32),
-            "padding": np.array([front, back], np.int64),
-        }
-        return dict(zip(self._cross, self._encoder.run(inputs, self._cross), strict=True))
-
-    def step(
-        self, tokens: Sequence[int], past: Mapping[str, Any], cross: Mapping[str, Value]
-    ) -> tuple[list[int], list[float], dict[str, Value]]:
-        """Feed tokens; return the choice after each, its log-probability, and the new past."""
-        ids = np.array([tokens], np.int64)
-        chosen, likely, *present = self._decoder.run(
-            {"input_ids": ids, **past, **cross}, self._step_outputs
-        )
-        past = dict(zip(self._past, present, strict=True))
-        log_probabilities = likely.numpy()[0].tolist()
-        if not math.isfinite(sum(log_probabilities)):
-            raise ModelError("The decoder computes numbers that are none", code="wrong_numbers")
-        return chosen.numpy()[0].tolist(), log_probabilities, past
+        return self._networks.encode(samples, gain_of(samples), front, back)
 
     def decode(
         self,
-        cross: Mapping[str, Value],
+        encoded: Any,
         limit: int,
         draft: Sequence[int] = (),
         least: float = -math.inf,
@@ -150,16 +120,18 @@ class Moonshine(Recognizer):
 
         Given up, without an end, once its log-probability falls below `least`.
         """
-        past: Mapping[str, Any] = self._empty_past
+        writing = self._networks.write(encoded)
         decoded = _Decoded([], [])
         last, rest = START, draft[:0]
         while not decoded.ended and len(decoded.tokens) < limit and decoded.total >= least:
-            chosen, likely, past = self.step([last, *draft], past, cross)
+            chosen, likely = writing.feed([last, *draft])
+            if not math.isfinite(sum(likely)):
+                raise ModelError("The decoder computes numbers that are none", code="wrong_numbers")
             kept = _agreement(draft, chosen)
             decoded.tokens += chosen[: kept + 1]
             decoded.log_probabilities += likely[: kept + 1]
             if kept < len(draft):
-                past = _shortened(past, len(decoded.tokens))
+                writing.shorten(len(decoded.tokens))
                 rest = draft[kept:]
             last = decoded.tokens[-1]
             draft, rest = _rejoin(rest, last)
@@ -190,9 +162,9 @@ class Moonshine(Recognizer):
         draft: Sequence[int] = (),
         least: float = -math.inf,
     ) -> _Try:
-        cross = self.encode(samples, padding)
-        decoded = self.decode(cross, token_limit(len(samples)), draft, least)
-        return _Try(decoded, cross, padding, _confidence(decoded.log_probabilities))
+        encoded = self.encode(samples, padding)
+        decoded = self.decode(encoded, token_limit(len(samples)), draft, least)
+        return _Try(decoded, encoded, padding, _confidence(decoded.log_probabilities))
 
     def _is_sure(self, decoded: _Decoded) -> bool:
         return self._is_credible(decoded) and _mean(decoded.log_probabilities) > self._sure
@@ -242,9 +214,8 @@ class Moonshine(Recognizer):
         said = attempt.decoded.said
         if not said:
             return ()
-        inputs = {"input_ids": np.array([[START, *said]], np.int64), **self._empty_past}
-        layers = self._decoder.run({**inputs, **attempt.cross}, self._attention)
-        frames = alignment.token_frames([layer.numpy()[0] for layer in layers])
+        layers = self._networks.attention(attempt.encoded, [START, *said])
+        frames = alignment.token_frames(layers)
         ends = np.clip(frames * FRAME - attempt.padding, 0, length)
         return self._group(attempt.decoded, ends)
 
@@ -311,16 +282,6 @@ def is_repetition(text: str) -> bool:
     return False
 
 
-def _empty_past(decoder: Session, names: Iterable[str]) -> dict[str, np.ndarray]:
-    shapes = {spec.name: spec.shape for spec in decoder.inputs}
-    dtypes = {spec.name: spec.dtype for spec in decoder.inputs}
-    past = {}
-    for name in names:
-        batch, heads, _, width = (size or 0 for size in shapes[name])
-        past[name] = np.zeros((batch, heads, 0, width), dtypes[name])
-    return past
-
-
 def _agreement(draft: Sequence[int], chosen: Sequence[int]) -> int:
     """How many of the draft's tokens the model chose itself."""
     for index, token in enumerate(draft):
@@ -338,13 +299,6 @@ def _rejoin(rest: Sequence[int], token: int) -> tuple[Sequence[int], Sequence[in
     if token not in near:
         return (), rest
     return rest[near.index(token) + 1 :], ()
-
-
-def _shortened(past: Mapping[str, Value], length: int) -> dict[str, np.ndarray]:
-    """A past without the tokens that were not agreed on: the one copy, of partials only."""
-    return {
-        name: np.ascontiguousarray(value.numpy()[:, :, :length]) for name, value in past.items()
-    }
 
 
 def _confidence(log_probabilities: Sequence[float]) -> float:

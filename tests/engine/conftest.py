@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,14 @@ from edged.models.inventory import store
 from edged.models.moonshine import Moonshine
 from edged.models.silero import Silero
 from edged.plugins import Plugins
-from edged.provider import Session, SessionOptions
+from edged.provider import Opener
 from tests.conftest import TINY
 
 
 @pytest.fixture(scope="session")
-def open_session() -> Callable[[Path, bool], Session]:
+def open_session() -> Opener:
     provider = Plugins.discover().provider("onnxruntime")
-    device = provider.probe()[0]
-    return lambda path, parallel: provider.open(path, device, SessionOptions(1 + parallel))
+    return Opener(provider, provider.probe()[0], parallel_threads=2)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from edged.config import EngineSection
-from edged.engine.choose import ladder, meets, too_slow
+from edged.engine.adaptive import Adaptive
+from edged.engine.choose import Selection, ladder, meets, too_slow
+from edged.engine.prove import Verdict
 from edged.messages import Ready, Rung
 from tests.conftest import BASE, TINY
 
@@ -20,15 +23,20 @@ ORDER = ["onnxruntime cuda fp16", "onnxruntime cpu int8", "onnxruntime cpu fp32"
 BUILT = {TINY: ["int8", "fp32", "int4"], BASE: ["int8"]}
 
 
-def cpu(rung: Rung) -> bool:
-    return rung.device == "cpu"
+def verdict(rung: Rung, ok: bool = True, factor: float = 0.02, kind: str = "cpu") -> Verdict:
+    return Verdict(rung=rung, ok=ok, time=0.0, kind=kind, real_time_factor=factor)
 
 
-def rungs(usable: Callable[[Rung], bool] = cpu, **asked: str) -> list[str]:
+def rungs(
+    known: Callable[[Rung], Verdict | None] = lambda _rung: None,
+    built: dict[str, list[str]] = BUILT,
+    **asked: Any,
+) -> list[str]:
     section = EngineSection.model_validate(asked)
+    found = Selection(section, built, ORDER, known).candidates()
     return [
         f"{rung.model.split('-')[1]} {rung.device} {rung.precision}"
-        for rung in ladder(section, BUILT, ORDER, usable)
+        for rung in ladder(section, found, Adaptive())
     ]
 
 
@@ -54,14 +62,34 @@ def test_what_is_asked_for_comes_first_and_what_is_lighter_after_it(
     assert rungs(**asked) == expected
 
 
-def test_a_device_that_is_proven_comes_first() -> None:
+def test_a_device_that_is_proven_comes_as_the_profile_wants_it() -> None:
     both = {TINY: ["int8", "fp16"]}
-    found = ladder(EngineSection(), both, ORDER, usable=lambda _rung: True)
-    assert [rung.device for rung in found] == ["cuda", "cpu"]
+    assert rungs(verdict, both) == ["tiny cuda fp16", "tiny cpu int8"]
+
+
+def test_what_was_refused_here_gives_its_place_to_another_precision() -> None:
+    def known(rung: Rung) -> Verdict | None:
+        return verdict(rung, ok=False) if rung.precision == "int8" else None
+
+    assert rungs(known, model=TINY, fallback="fail") == ["tiny cpu fp32"]
+
+
+def test_few_bits_serve_only_those_who_ask_for_them() -> None:
+    def known(rung: Rung) -> Verdict | None:
+        factor = 0.001 if rung.precision == "int4" else 0.02
+        return verdict(rung, factor=factor) if rung.device == "cpu" else None
+
+    both = {TINY: ["int4", "int8"]}
+    assert rungs(known, both) == ["tiny cpu int8"]
+    assert rungs(known, both, precision="int4") == ["tiny cpu int4", "tiny cpu int8"]
+
+
+def test_what_was_asked_for_and_refused_is_no_ladder() -> None:
+    assert rungs(lambda rung: verdict(rung, ok=False)) == []
 
 
 def test_nothing_built_is_no_ladder() -> None:
-    assert ladder(EngineSection(), {}, ORDER, cpu) == []
+    assert rungs(built={}) == []
 
 
 def test_what_meets_the_configuration() -> None:

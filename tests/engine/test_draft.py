@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from edged.models.moonshine import Moonshine, _Decoded, is_repetition, token_limit
-from edged.provider import Value
+from edged.provider import Loop
 
 
 @pytest.fixture(scope="module")
@@ -14,19 +16,22 @@ def samples(speech: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(speech[16000:96000])
 
 
-def plain(recognizer: Moonshine, samples: np.ndarray) -> tuple[dict[str, Value], int, _Decoded]:
+def plain(recognizer: Moonshine, samples: np.ndarray) -> tuple[Any, int, _Decoded]:
     """The encoder's values, the most tokens, and what greedy decoding without a draft gives."""
     cross, limit = recognizer.encode(samples), token_limit(len(samples))
     return cross, limit, recognizer.decode(cross, limit)
 
 
-def counted_runs(recognizer: Moonshine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def counted_runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Tokens of each decoder run from now on."""
     runs: list[int] = []
-    step = recognizer.step
-    monkeypatch.setattr(
-        recognizer, "step", lambda tokens, *rest: runs.append(len(tokens)) or step(tokens, *rest)
-    )
+    run = Loop.run
+
+    def counting_run(self: Loop, inputs: Any, outputs: Any) -> Any:
+        runs.append(inputs["input_ids"].size)
+        return run(self, inputs, outputs)
+
+    monkeypatch.setattr(Loop, "run", counting_run)
     return runs
 
 
@@ -43,7 +48,7 @@ def test_a_right_draft_is_verified_in_one_run(
     recognizer: Moonshine, samples: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cross, limit, greedy = plain(recognizer, samples)
-    runs = counted_runs(recognizer, monkeypatch)
+    runs = counted_runs(monkeypatch)
     assert recognizer.decode(cross, limit, greedy.said).tokens == greedy.tokens
     assert len(runs) == 1
 
@@ -52,7 +57,7 @@ def test_a_draft_that_is_wrong_at_one_word_is_taken_up_again(
     recognizer: Moonshine, samples: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cross, limit, greedy = plain(recognizer, samples)
-    runs = counted_runs(recognizer, monkeypatch)
+    runs = counted_runs(monkeypatch)
     draft = [*greedy.said[:4], 1000, *greedy.said[5:]]
     assert recognizer.decode(cross, limit, draft).tokens == greedy.tokens
     assert len(runs) <= 4

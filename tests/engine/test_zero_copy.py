@@ -71,20 +71,24 @@ def test_the_runtime_sees_what_is_written_after_it_was_given_the_address() -> No
 def test_caches_go_from_step_to_step_as_the_runtimes_own_values(
     recognizer: Moonshine, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    step = recognizer.step
+    runs: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    run = _OnnxSession.run
 
-    def recording_step(tokens: Any, past: Any, cross: Any) -> Any:
-        result = step(tokens, past, cross)
-        steps.append((dict(past), result[2]))
-        return result
+    def recording_run(self: _OnnxSession, inputs: Any, outputs: Any) -> Any:
+        made = run(self, inputs, outputs)
+        if "input_ids" in inputs:
+            runs.append((dict(inputs), dict(zip(outputs, made, strict=True))))
+        return made
 
-    monkeypatch.setattr(recognizer, "step", recording_step)
+    monkeypatch.setattr(_OnnxSession, "run", recording_run)
     recognizer.transcribe(np.ascontiguousarray(speech[16000:80000]))
-    assert len(steps) > 5
-    for (_, present), (past, _) in itertools.pairwise(steps):
-        for name, value in past.items():
-            assert value is present[name]
+    assert len(runs) > 5
+    for (_, made), (inputs, _) in itertools.pairwise(runs):
+        caches = [name for name in inputs if name.startswith("past")]
+        assert len(caches) == 12
+        for name in caches:
+            value = inputs[name]
+            assert value is made[name.replace("past", "present")]
             assert value.data_ptr() == value.numpy().ctypes.data  # on the host, seen in place
 
 

@@ -9,7 +9,6 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from edged.models.moonshine import Moonshine
 from edged.models.sources import SOURCES, find_source, import_wheel, source_named
 from edged.models.store import read_model
 from edged.plugins import Plugins
-from edged.provider import SessionOptions
+from edged.provider import Opener
 from tests.conftest import TINY
 from tests.daemon import DaemonProcess
 
@@ -74,11 +73,7 @@ def test_a_build_is_the_same_every_time(rebuilt: Path) -> None:
 
 def test_int8_writes_what_float32_writes(rebuilt: Path, speech: np.ndarray) -> None:
     provider = Plugins.discover().provider("onnxruntime")
-    device = provider.probe()[0]
-
-    def open_session(path: Path, _parallel: bool) -> Any:
-        return provider.open(path, device, SessionOptions())
-
+    open_session = Opener(provider, provider.probe()[0])
     model = read_model(rebuilt)
     samples = np.ascontiguousarray(speech[:80000])
     texts = {

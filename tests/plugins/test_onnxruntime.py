@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,16 +10,18 @@ import pytest
 from edged.errors import ProviderError
 from edged.models.inventory import store
 from edged.models.moonshine import Moonshine
-from edged.provider import SessionOptions
+from edged.provider import Device, Opener, Session, SessionOptions
 from edged_onnxruntime import provider
 from edged_onnxruntime.provider import CPU, CUDA, OnnxRuntime, _BoundSession, _OnnxSession
 from tests.conftest import TINY
 
 
 def transcribe(session: type[_OnnxSession], samples: np.ndarray) -> str:
-    def open_session(path: Path, _parallel: bool) -> Any:
-        return session(path, CPU, SessionOptions())
+    class Chosen(OnnxRuntime):
+        def open(self, model: Path, device: Device, options: SessionOptions) -> Session:
+            return session(model, device, options)
 
+    open_session = Opener(Chosen(), CPU)
     return Moonshine(store().get(TINY), "int8", open_session).transcribe(samples).text
 
 
