@@ -40,11 +40,12 @@ def ladder(
     """
     models = list(candidates)
     asked = models if section.model == AUTO else [section.model]
-    groups: list[Sequence[Candidate]] = [
-        [c for c in candidates[m] if meets(section, c.rung)] for m in asked
-    ]
+    groups = [[c for c in candidates[m] if meets(section, c.rung)] for m in asked]
     if section.fallback != "fail":
-        groups += [candidates[model] for model in [*asked, *_after(models, asked)]]
+        groups += [
+            [candidate for candidate in candidates[model] if not meets(section, candidate.rung)]
+            for model in [*asked, *_after(models, asked)]
+        ]
     wanted = demand(section)
     return list(dict.fromkeys(rung for group in groups for rung in policy.order(group, wanted)))
 

@@ -45,7 +45,7 @@ from edged.recognizer import SAMPLE_RATE
 
 TURN = 2 * SAMPLE_RATE
 """Samples of a backlog that one stream may work off before the others get their turn"""
-FIRST_PARTIAL = 0.10
+FIRST_PARTIAL = 0.06
 """Seconds of new audio between partials until the first word is shown"""
 PARTIAL_GROWTH = 0.08
 """The same, as a share of the utterance's length: a long text needs fewer updates, and each costs
