@@ -22,6 +22,7 @@ _STATUS = {
     "too_many_clients": 503,
     "engine_not_ready": 503,
     "engine_degraded": 503,
+    "engine_moving": 503,
     "no_step": 422,
     "store": 503,
     "no_store": 404,

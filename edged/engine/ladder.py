@@ -7,7 +7,7 @@ that has stayed long is trusted again. That is what keeps the ladder from flappi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edged.messages import Rung
@@ -33,6 +33,8 @@ class Step:
     failures: int = 0
     until: float = 0.0
     """Not tried again before"""
+    absent: bool = False
+    """Whether its device is unplugged"""
 
     def __str__(self) -> str:
         return str(self.rung) if self.pace == 1 else f"{self.rung}, fewer partials"
@@ -67,19 +69,23 @@ class Ladder:
     @property
     def next_rung(self) -> int | None:
         """The first step below with another rung."""
-        below = range(self.index + 1, len(self.steps))
-        return next((i for i in below if self.steps[i].rung != self.step.rung), None)
+        below = (i for i in self._below() if self.steps[i].rung != self.step.rung)
+        return next(below, None)
+
+    def _below(self) -> Iterator[int]:
+        """The steps below whose device is there."""
+        return (i for i in range(self.index + 1, len(self.steps)) if not self.steps[i].absent)
 
     def lower(self) -> int | None:
         """The step below; None at the bottom, or while pinned."""
-        at_bottom = self.index + 1 >= len(self.steps)
-        return None if at_bottom or self.pinned else self.index + 1
+        return None if self.pinned else next(self._below(), None)
 
     def higher(self, now: float) -> int | None:
         """The best step above that may be tried again."""
         if self.pinned:
             return None
-        return next((i for i in range(self.index) if self.steps[i].until <= now), None)
+        above = enumerate(self.steps[: self.index])
+        return next((i for i, step in above if step.until <= now and not step.absent), None)
 
     def leave(self, index: int, reason: str, now: float, lasting: bool = False) -> None:
         """Go to a lower step; a `lasting` reason makes the one that is left wait longest."""
@@ -97,6 +103,14 @@ class Ladder:
         step.failures += 1
         step.reason = reason
         step.until = now + min(HOLD_SECONDS * 2 ** (step.failures - 1), LONGEST_HOLD_SECONDS)
+
+    def attend(self, device: str, present: bool) -> None:
+        """A device, such as "openvino npu", was plugged in or unplugged; a new one is as good as
+        new."""
+        for step in self.steps:
+            if f"{step.rung.provider} {step.rung.device.partition('.')[0]}" == device:
+                step.absent = not present
+                step.until = 0.0
 
     def climb(self, index: int, now: float) -> None:
         """Go to a higher step."""

@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+from edged.engine.attendance import Attendance
 from edged.engine.governor import Governor, Observation
 from edged.engine.supervisor import Supervisor
 from edged.hardware import power, thermal
@@ -30,6 +31,7 @@ class Patrol:
         self._supervisor = supervisor
         self._governor = Governor(limits)
         self._root = root or Root()
+        self._attendance = Attendance(self._root)
         self._watched: int | None = None
         """The worker whose memory is known"""
         self._least = 0
@@ -37,16 +39,28 @@ class Patrol:
 
     async def run(self) -> None:
         """For ever: a fault of one look must not end the next."""
-        while True:
-            await asyncio.sleep(PATROL_SECONDS)
-            try:
-                self.look(time.monotonic())
-            except Exception:
-                log.exception("looking after the engine failed")
+        try:
+            while True:
+                await asyncio.sleep(PATROL_SECONDS)
+                try:
+                    self.look(time.monotonic())
+                except Exception:
+                    log.exception("looking after the engine failed")
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._attendance.close()
 
     def look(self, now: float) -> None:
         """One look; at most one move follows."""
         supervisor = self._supervisor
+        change = self._attendance.look()
+        for device in change.came:
+            supervisor.ladder.attend(device, present=True)
+        for device in change.gone:
+            supervisor.lose(device)
         if not supervisor.ready:
             return
         reason = self._governor.judge(self._observe(), now)
@@ -54,6 +68,8 @@ class Patrol:
             supervisor.step_down(reason)
         elif self._leaks():
             supervisor.renew("its memory grows without end")
+        elif supervisor.stuck:
+            supervisor.renew("it writes one text again and again")
         elif supervisor.idle and self._governor.is_calm(now):
             supervisor.climb()
 

@@ -41,6 +41,7 @@ from edged.messages import (
     Said,
     Working,
 )
+from edged.recognizer import SAMPLE_RATE
 
 log = get_logger(__name__)
 
@@ -52,6 +53,11 @@ KILLED_LOADING = 5
 """Workers in a row that were killed from outside while they loaded, before their rung is blamed:
 perhaps they need more memory than there is"""
 LONGEST_WAIT_SECONDS = 60.0
+SAME_TEXTS = 5
+"""Finals in a row with one text, or none: perhaps the device computes the same whatever it is
+given. A new worker is held against float32 when it loads, which tells"""
+TELLING_SAMPLES = SAMPLE_RATE
+"""Speech that is shorter may well be the same again, or nothing"""
 RECENT_FINALS = 20
 """Finals whose latency is remembered"""
 
@@ -118,6 +124,10 @@ class Supervisor:
         self._latencies: deque[float] = deque(maxlen=RECENT_FINALS)
         self.degenerate = 0
         """Texts in a row that went in circles or had no end"""
+        self._last_text = ""
+        self._same = 0
+        """Finals in a row with that text; people repeat themselves too, so counted anew after each
+        look at the engine"""
         self._hang_seconds = HANG_SECONDS
         self.state = EngineState(self.ladder.requested, None, "starting")
         self.starts = 0
@@ -191,6 +201,16 @@ class Supervisor:
             return None
         return sorted(self._latencies)[int(len(self._latencies) * 0.95)]
 
+    @property
+    def stuck(self) -> bool:
+        """Whether it may be that the engine writes one text whatever it hears."""
+        return self._same >= SAME_TEXTS
+
+    def lose(self, device: str) -> bool:
+        """A device, such as "openvino npu", is unplugged: leave it, if it serves."""
+        self.ladder.attend(device, present=False)
+        return self.ladder.step.absent and self.step_down(f"{device} is unplugged")
+
     def step_down(self, reason: str) -> bool:
         """Go one step down; False at the bottom."""
         index = self.ladder.lower()
@@ -207,14 +227,18 @@ class Supervisor:
         return index is not None and self._ask(_Wish(index, "it is tried again"))
 
     def pin(self, index: int) -> None:
-        """Go to a step and stay there until `release`."""
-        self._ask(_Wish(index, "pinned", pin=True))
+        """Go to a step and stay there until `release`. Raises EngineError while it cannot move."""
+        if not self._ask(_Wish(index, "pinned", pin=True)):
+            raise EngineError(
+                "The engine is loading or moving. Try again in a moment", code="engine_moving"
+            )
 
     def release(self) -> None:
         self.ladder.pinned = False
 
     def renew(self, reason: str) -> None:
         """Replace the worker by another one of the same rung."""
+        self._same = 0
         self._ask(_Wish(self.ladder.index, reason, fresh=True))
 
     def _ask(self, wish: _Wish) -> bool:
@@ -271,6 +295,8 @@ class Supervisor:
             if generation == self._generation and wish.index != self.ladder.index:
                 log.info("%s is not taken: %s", self.ladder.steps[wish.index], trouble)
                 self.ladder.refuse(wish.index, trouble or "", time.monotonic())
+            elif coming.refused:
+                self.step_down(f"a new worker is refused: {trouble}")
             return False
         self._ready.clear()
         self._arrive(wish)
@@ -383,6 +409,9 @@ class Supervisor:
     def _watch(self, stream: Stream, said: Said) -> None:
         """What a final tells of the engine's health."""
         self.degenerate = self.degenerate + 1 if said.degenerate else 0
+        if said.speech_end - said.start >= TELLING_SAMPLES:
+            self._same = self._same + 1 if said.text == self._last_text else 1
+            self._last_text = said.text
         if stream.is_paced(said.start, said.decided):
             self._latencies.append(time.monotonic() - stream.clock_of(said.decided))
 

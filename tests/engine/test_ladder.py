@@ -66,3 +66,16 @@ def test_what_is_pinned_stays() -> None:
     assert ladder.higher(now=1e9) is None
     ladder.pinned = False
     assert ladder.higher(now=1e9) == 0
+
+
+def test_a_device_that_is_unplugged_is_passed_over_until_it_comes_again() -> None:
+    stick = Rung("base", "openvino", "myriad", "fp16")
+    ladder = Ladder([stick, Rung("base", "onnxruntime", "cpu", "int8")])
+    ladder.attend("openvino myriad", present=False)
+    assert ladder.step.absent
+    below = ladder.lower()
+    assert below is not None
+    ladder.leave(below, "unplugged", 0.0)
+    assert ladder.higher(1e6) is None
+    ladder.attend("openvino myriad", present=True)
+    assert ladder.higher(0.0) == 0

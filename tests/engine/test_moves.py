@@ -17,7 +17,7 @@ from edged.config import load
 from edged.daemon import make_supervisor
 from edged.engine import governor, ladder
 from edged.engine.patrol import Patrol
-from edged.engine.supervisor import Supervisor
+from edged.engine.supervisor import SAME_TEXTS, Supervisor
 from edged.hardware.root import Root
 from edged.messages import EngineState, Event, Final, Gap, SpeechStarted
 from edged.profiles import GovernorProfile
@@ -95,6 +95,35 @@ def test_what_is_not_a_number_is_the_rung_s_fault_and_loses_nothing(
     assert "numbers" in (states[-1].reason or "")
     assert taken == 1
     _check_nothing_lost(events)
+
+
+def test_one_output_whatever_is_heard_is_noticed_while_it_serves(
+    speech: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device works at load and then computes one thing for ever."""
+    chaos.install(tmp_path, monkeypatch)
+    fault = tmp_path / "fault"
+    monkeypatch.setenv("EDGED_TEST_FAULT", str(fault))
+    states: list[EngineState] = []
+    flags = {"engine": {"model": TINY, "provider": "chaos"}}
+    supervisor = make_supervisor(load(None, flags), states.append)
+    patrol = Patrol(supervisor, GovernorProfile(lag_seconds=60, p95_seconds=60))
+
+    async def harm(supervisor: Supervisor) -> None:
+        fault.write_text("constant")
+        for _ in range(300):
+            patrol.look(time.monotonic())
+            await asyncio.sleep(0.1)
+
+    lines = [speech[first * RATE : (first + 3) * RATE] for first in range(0, 40, 4)]
+    many = np.concatenate([np.concatenate([line, silence(1)]) for line in lines])
+    events = speech_events(supervisor, many, harm=harm, pace=2.0)
+    patrol.close()
+    _check_nothing_lost(events)
+    assert "refused" in (states[-1].reason or "")
+    texts = [text for _, text, *_ in finals(events)]
+    assert len(set(texts[:SAME_TEXTS])) == 1
+    assert len(set(texts[-2:]) - set(texts[:SAME_TEXTS])) == 2
 
 
 @pytest.mark.long
@@ -185,6 +214,7 @@ def test_a_hot_day_walks_the_ladder_down_and_up_once(
                     patrol.look(time.monotonic())
                     await asyncio.sleep(0.8)
         finally:
+            patrol.close()
             await supervisor.stop()
 
     asyncio.run(day())
@@ -210,6 +240,8 @@ def test_a_worker_that_leaks_is_renewed(
         while supervisor.starts < 2:
             await asyncio.sleep(0.1)
             patrol.look(time.monotonic())
+
+        patrol.close()
 
     _check_nothing_lost(speech_events(supervisor, twenty, harm=harm, pace=2.0))
     assert isinstance(supervisor.state.effective, object)
