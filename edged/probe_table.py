@@ -92,7 +92,8 @@ def _cells(verdict: Verdict) -> Iterator[str]:
     rung = verdict.rung
     yield escape(f"{rung.precision} {rung.provider} {rung.device}")
     yield f"[{_colour(verdict)}]{escape(verdict.code or 'proven')}[/]"
-    yield _percent(verdict.word_error_rate, " %")
+    longer = verdict.gate_error_rate
+    yield _percent(verdict.word_error_rate if longer is None else longer, " %")
     yield _pair(_milliseconds(verdict.warm_p50_seconds), _milliseconds(verdict.warm_p99_seconds))
     yield f"{1 / verdict.real_time_factor:.0f}" if verdict.real_time_factor else ""
     yield f"{verdict.peak_memory_bytes / 1e6:.0f}" if verdict.peak_memory_bytes else ""

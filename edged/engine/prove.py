@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 RECOGNITIONS = 15
 """Of the check clip, warm, for the latency's distribution"""
+SAME_NUMBERS = 0.01
+"""Difference up to which a rung computes what float32 does, so that it need not write as long"""
 DEADLINE_SECONDS = 300.0
 """Longest proof: some devices compile for minutes"""
 STALL_SECONDS = 20.0
@@ -77,6 +79,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What it wrote for the check clip"""
     word_error_rate: float | None = None
     """Of the check clip's text against float32's"""
+    gate_error_rate: float | None = None
+    """The same over a minute of speech; not tried where the numbers are float32's"""
     difference: float | None = None
     """Root mean square of the encoder's numbers off float32's, as a share of their size"""
     load_seconds: float | None = None
@@ -159,6 +163,13 @@ def _compared(
     yield {"text": text, "word_error_rate": check.word_error_rate(model.check_text, text)}
     check.compare_features(reference, features, precision)
     check.compare(model.check_text, text, precision)
+    if off > SAME_NUMBERS:
+        texts = [
+            recognizer.transcribe(check.read_clip(model.path(name))).text for name in model.gate
+        ]
+        known = list(model.gate.values())
+        yield {"gate_error_rate": check.word_error_rate(" ".join(known), " ".join(texts))}
+        check.compare_gate(known, texts, precision)
 
 
 def _recognition(recognizer: Recognizer, clip: np.ndarray) -> float:

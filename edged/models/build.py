@@ -20,15 +20,23 @@ import numpy as np
 import tomli_w
 
 from edged.errors import ModelError
-from edged.models.check import CHECK_CLIP, REFERENCE, compare, compare_features, read_clip
+from edged.models.check import (
+    CHECK_CLIP,
+    REFERENCE,
+    compare,
+    compare_features,
+    cut,
+    read_clip,
+)
 from edged.models.moonshine import FRAME
-from edged.models.sources import SourceFiles
+from edged.models.sources import SourceFiles, recordings
 from edged.models.store import BUILD_VERSION, MANIFEST, PRECISIONS, Model, read_model
 from edged.recognizer import Recognizer
 
 SAMPLE_RATE = 16000
 CHECK_SECONDS = 6.0
 """Length of the check clip."""
+_CHECK_SAMPLES = round(CHECK_SECONDS * SAMPLE_RATE)
 
 OpenRecognizer = Callable[[Model, str], Recognizer]
 """Loads a model in one precision on the CPU."""
@@ -89,13 +97,13 @@ def _build(
             progress(f"building {precision}", 0.2 + 0.5 * number / len(PRECISIONS))
             sizes[precision] = _save_precision(weights, precision, work)
         shutil.copyfile(files.tokenizer, work / "tokenizer.bin")
-        clip = _write_check_clip(files.clip, work / CHECK_CLIP)
+        clip = _write_clip(_read_recording(files.clip)[:_CHECK_SAMPLES], work / CHECK_CLIP)
         progress("checking", 0.8)
-        _write_manifest(files, work, sizes, check_text="")
-        text = _check(read_model(work), clip, open_recognizer, precisions)
+        _write_manifest(files, work, sizes, check_text="", gate={})
+        text, gate = _check(read_model(work), clip, open_recognizer, precisions)
         if "fp32" not in precisions:
             shutil.rmtree(work / "fp32")
-        _write_manifest(files, work, sizes, text)
+        _write_manifest(files, work, sizes, text, gate)
         if target.exists():
             target.rename(target.with_name(f".{target.name}.old"))
         work.rename(target)
@@ -138,24 +146,31 @@ def _save(model: Any, path: Path) -> None:
     )
 
 
-def _write_check_clip(recording: Path, target: Path) -> np.ndarray:
-    """Cut the check clip at 16 kHz mono, write it, and return what a reader will see."""
+def _read_recording(path: Path) -> np.ndarray:
+    """A recording as 16 kHz mono."""
     import soundfile
     import soxr
 
-    samples, rate = soundfile.read(recording, dtype="float32", always_2d=True)
-    resampled = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
-    clip = resampled[: int(CHECK_SECONDS * SAMPLE_RATE)]
-    soundfile.write(target, clip, SAMPLE_RATE, subtype="PCM_16")
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    resampled: np.ndarray = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
+    return resampled
+
+
+def _write_clip(samples: np.ndarray, target: Path) -> np.ndarray:
+    """Write a clip and return what a reader will see."""
+    import soundfile
+
+    soundfile.write(target, samples, SAMPLE_RATE, subtype="PCM_16")
     return read_clip(target)
 
 
 def _check(
     model: Model, clip: np.ndarray, open_recognizer: OpenRecognizer, precisions: Sequence[str]
-) -> str:
-    """Compare every precision with float32 on the check clip; return float32's text.
+) -> tuple[str, dict[str, str]]:
+    """Compare every precision with float32 on the check clip; return float32's text, and its texts
+    for the gate's clips by file name.
 
-    Leaves float32's numbers beside the clip.
+    Leaves float32's numbers beside the clip, and the gate's clips.
     """
     reference = open_recognizer(model, "fp32")
     text, features = reference.transcribe(clip).text, reference.features(clip)
@@ -171,11 +186,24 @@ def _check(
                 path=model.path(precision),
                 code="model_wrong",
             ) from error
-    return text
+    return text, _write_gate(model, reference)
+
+
+def _write_gate(model: Model, reference: Recognizer) -> dict[str, str]:
+    clips = (clip for path in recordings() for clip in cut(_read_recording(path)))
+    return {
+        name: reference.transcribe(_write_clip(clip, model.path(name))).text
+        for number, clip in enumerate(clips, 1)
+        if (name := f"gate-{number:02}.wav")
+    }
 
 
 def _write_manifest(
-    files: SourceFiles, folder: Path, sizes: dict[str, dict[str, int]], check_text: str
+    files: SourceFiles,
+    folder: Path,
+    sizes: dict[str, dict[str, int]],
+    check_text: str,
+    gate: dict[str, str],
 ) -> None:
     source = files.source
     manifest = {
@@ -193,6 +221,7 @@ def _write_manifest(
             "finished": source.finished,
         },
         "check": {"audio": CHECK_CLIP, "text": check_text},
+        "gate": gate,
         "work": {"samples_per_frame": FRAME, "bytes": sizes},
         "files": {
             str(path.relative_to(folder)): _fingerprint(path)

@@ -1,16 +1,27 @@
-"""The check clip: a short recording that every rung must recognise before it may serve."""
+"""What a rung must write before it may serve: a short clip at every load, longer speech when it is
+proven."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edged.errors import ModelError
+from edged.recognizer import SAMPLE_RATE
 
 CHECK_ERROR_RATE = 0.15
 """Largest word error rate against float32 on the check clip: one word of its eight"""
 CHECK_CLIP = "check.wav"
+GATE_RATE = 0.025
+"""Largest word error rate against float32 on the gate's clips. Of their 205 words int8 writes one
+or two otherwise, tiny-en's int4 seven"""
+GATE_SECONDS = 8.0
+"""Longest of these clips"""
+SHORTEST_SECONDS = 4.0
+QUIET_SECONDS = 0.1
+"""They are cut in the quietest so many seconds"""
 REFERENCE = "reference.npy"
 """What float32's encoder makes of the check clip: every rung is held against it"""
 LARGEST_DIFFERENCE = {"fp32": 0.01, "fp16": 0.05, "bf16": 0.1}
@@ -27,6 +38,31 @@ def compare(reference: str, text: str, precision: str) -> float:
             f"{precision} writes {text!r} for {reference!r}; it must not serve", code="wrong_text"
         )
     return rate
+
+
+def compare_gate(references: Sequence[str], texts: Sequence[str], precision: str) -> float:
+    """Word error rate of the gate's clips against float32's. Raises ModelError."""
+    rate = word_error_rate(" ".join(references), " ".join(texts))
+    if rate > GATE_RATE:
+        wrong = next(text for text, known in zip(texts, references, strict=True) if text != known)
+        raise ModelError(
+            f"{precision} writes {rate:.1%} of the words otherwise than float32, {GATE_RATE:.1%} "
+            f"at the most ({wrong!r} among others); it must not serve",
+            code="wrong_text",
+        )
+    return rate
+
+
+def cut(samples: np.ndarray) -> Iterator[np.ndarray]:
+    """A recording in clips of 4 to 8 s, cut where it is quietest."""
+    longest, shortest = (round(s * SAMPLE_RATE) for s in (GATE_SECONDS, SHORTEST_SECONDS))
+    while len(samples) > longest:
+        width = round(QUIET_SECONDS * SAMPLE_RATE)
+        power = np.convolve(samples[shortest:longest] ** 2, np.ones(width), "valid")
+        place = shortest + int(power.argmin()) + width // 2
+        yield samples[:place]
+        samples = samples[place:]
+    yield samples
 
 
 def compare_features(reference: np.ndarray, features: np.ndarray, precision: str) -> float:

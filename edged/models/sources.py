@@ -15,6 +15,8 @@ DECODER = "decoder_model_merged.ort"
 TOKENIZER = "tokenizer.bin"
 CLIP = "beckett.wav"
 """A recording in both wheels; its beginning becomes every model's check clip."""
+RECORDINGS = (CLIP, "two_cities.wav", "endgame_nagg_nell.wav")
+"""Recordings that precisions are held against float32 with, as far as they are installed"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,13 @@ def find_source(source: Source, imported: Path) -> SourceFiles | None:
         if files:
             return files
     return None
+
+
+def recordings() -> list[Path]:
+    """Those that are installed, each once."""
+    folders = [package / source.clip for source in SOURCES if (package := _package_folder(source))]
+    paths = [next((f / n for f in folders if (f / n).is_file()), None) for n in RECORDINGS]
+    return [path for path in paths if path]
 
 
 def _package_folder(source: Source) -> Path | None:

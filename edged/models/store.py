@@ -22,7 +22,7 @@ from edged.errors import ModelError
 MANIFEST = "model.toml"
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 """What a model can be built in"""
-BUILD_VERSION = 3
+BUILD_VERSION = 4
 """Raised whenever `edged models build` would write other files from the same source."""
 
 
@@ -41,6 +41,8 @@ class Model:
     """The package and version that the weights came from."""
     check_text: str
     """What the float32 model writes for `check.wav`."""
+    gate: Mapping[str, str]
+    """Files of the gate's clips, and what float32 writes for them"""
     decoding: Mapping[str, Any]
     """What the family's recogniser wants to know of this model"""
     work: Mapping[str, Any] | None
@@ -115,6 +117,7 @@ def read_model(folder: Path) -> Model:
             sample_rate=manifest["sample_rate"],
             source=manifest["source"],
             check_text=manifest["check"]["text"],
+            gate=manifest["gate"],
             decoding=manifest["decoding"],
             work=manifest.get("work"),
             files=manifest["files"],

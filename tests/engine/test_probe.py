@@ -21,6 +21,7 @@ from edged.engine.prove import Verdict
 from edged.hardware.cpu import Cluster, Cpu
 from edged.hardware.explain import Obstacle
 from edged.messages import Rung
+from edged.models.check import GATE_RATE
 from tests import stranger
 from tests.conftest import MACHINES, ROOT, TINY
 
@@ -90,7 +91,11 @@ def test_a_model_that_is_missing_is_built(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("EDGED_CACHE_DIR", str(tmp_path))
     report = looked(TINY, build=True)
     assert [v.rung.precision for v in report.verdicts] == ["fp32", "fp16", "int8", "int4"]
-    assert all(verdict.gigaflops for verdict in report.verdicts)
+    *good, rough = report.verdicts
+    assert all(verdict.ok and verdict.gigaflops for verdict in good)
+    assert (rough.ok, rough.code) == (False, "wrong_text")  # tiny-en has too little for 4 bits
+    assert (rough.gate_error_rate or 0) > GATE_RATE
+    assert report.status == "degraded"  # because it was asked for by name
     assert not report.notes
 
 

@@ -12,6 +12,7 @@ import pytest
 from edged.engine.prove import Verdict, prove_apart
 from edged.engine.worker import WorkerOptions
 from edged.messages import Rung
+from edged.models.check import GATE_RATE
 from edged.models.inventory import store
 from tests import stranger
 from tests.conftest import TINY
@@ -43,6 +44,8 @@ def test_a_good_rung_is_proven_with_text_numbers_and_times(good: Verdict) -> Non
     assert verdict.runtime.startswith("onnxruntime ")
     assert verdict.text == store().get(TINY).check_text
     assert verdict.word_error_rate == 0.0
+    assert verdict.gate_error_rate is not None
+    assert verdict.gate_error_rate < GATE_RATE
     assert 0 < (verdict.difference or 0) < 0.5
     assert 0 < (verdict.warm_p50_seconds or 0) <= (verdict.warm_p99_seconds or 0)
     assert (verdict.warm_p99_ratio or 0) >= 1.0
