@@ -201,7 +201,8 @@ def plugins(json: Json = False) -> None:
     from edged.plugins import Plugins
 
     installed = Plugins.discover().all
-    providers = asyncio.run(probe_apart())
+    configuration = _read_configuration(None, {})
+    providers = asyncio.run(probe_apart(configuration.providers))
     if json:
         _write_json(
             {
@@ -341,6 +342,10 @@ def models_build(
     precision: Annotated[
         list[str] | None, typer.Option(help="fp32, fp16, int8 or int4; repeatable. All, if none.")
     ] = None,
+    format_: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="onnx or tflite; repeatable. onnx, if none."),
+    ] = None,
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Leave whole models as they are.")
     ] = False,
@@ -353,7 +358,8 @@ def models_build(
         pass
 
     with _progress("building") as advance:
-        for line in build(names or [], precision or [], if_missing, ignore if quiet else advance):
+        told = ignore if quiet else advance
+        for line in build(names or [], precision or [], format_ or [], if_missing, told):
             if not quiet:
                 typer.echo(line)
 

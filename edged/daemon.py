@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from edged import paths, profiles
 from edged.config import Configuration, check_exposure, read_token
@@ -31,6 +31,7 @@ from edged.messages import (
 from edged.microphone import Microphone, MicrophoneState, SourceOptions
 from edged.models.inventory import imported_sources, store
 from edged.models.sources import SOURCES, find_source, source_named
+from edged.models.store import FORMAT_OF
 from edged.notify import notify
 from edged.plugins import Plugins
 from edged.recognizer import SAMPLE_RATE
@@ -328,7 +329,14 @@ def _bytes(rung: Rung) -> int:
         model = store().get(rung.model)
     except ModelError:
         return 0
-    return sum(model.files[name]["bytes"] for name in model.files_for(rung.precision))
+    names = model.files_for(rung.precision, _endings(rung.provider))
+    return sum(model.files[name]["bytes"] for name in names)
+
+
+def _endings(provider: str) -> frozenset[str]:
+    """Of the files that a provider opens, or the default one."""
+    plugins = Plugins.discover()
+    return plugins.formats(provider) or plugins.formats(choose.DEFAULT[0])
 
 
 async def _mend(rung: Rung) -> bool:
@@ -336,7 +344,7 @@ async def _mend(rung: Rung) -> bool:
     try:
         if not find_source(source_named(rung.model), imported_sources()):
             return False
-        await build_apart(rung.model, rung.precision)
+        await build_apart(rung.model, rung.precision, _endings(rung.provider))
     except (ModelError, OSError) as error:
         log.error("%s", error)
         return False
@@ -346,6 +354,7 @@ async def _mend(rung: Rung) -> bool:
 async def ensure_models(configuration: Configuration) -> None:
     """Build the models that are asked for and can be built but are not. Raises ModelError."""
     built = store().built()
+    endings = _endings(configuration.engine.provider)
     wanted = configuration.engine.model
     precision = configuration.engine.precision
     if precision == choose.AUTO:
@@ -353,15 +362,16 @@ async def ensure_models(configuration: Configuration) -> None:
     for source in SOURCES:
         if wanted not in {choose.AUTO, source.name}:
             continue
-        if precision in built.get(source.name, []):
+        if source.name in built and precision in built[source.name].precisions_for(endings):
             continue
         if find_source(source, imported_sources()):
-            await build_apart(source.name, precision)
+            await build_apart(source.name, precision, endings)
 
 
-async def build_apart(name: str, precision: str) -> None:
+async def build_apart(name: str, precision: str, endings: Collection[str]) -> None:
     """Build a model in a process of its own: the daemon imports no runtime."""
     log.info("building %s, once", name)
+    formats = sorted({FORMAT_OF[ending] for ending in endings if ending in FORMAT_OF})
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -371,6 +381,7 @@ async def build_apart(name: str, precision: str) -> None:
         name,
         "--precision",
         precision,
+        *(f"--format={name}" for name in formats),
         "--quiet",
         stderr=asyncio.subprocess.PIPE,
     )

@@ -84,6 +84,11 @@ class Plugins:
         found: Policy = _named(self, "edged_policies", "name", name, "policy")
         return found
 
+    def formats(self, provider: str) -> frozenset[str]:
+        """Endings of the files that a provider opens; none where there is no such provider."""
+        found = [item for item in self.providers() if item.name == provider]
+        return frozenset(found[0].formats) if found else frozenset()
+
     def providers(self) -> list[ExecutionProvider]:
         return self._supplied("edged_execution_providers")
 

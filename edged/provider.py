@@ -26,6 +26,7 @@ class Value(Protocol):
         """A host array; over the runtime's own memory where that is on the host."""
 
 
+Shape = tuple[int, ...]
 Tensor = Any
 """What a run takes: a C-contiguous numpy array, read in place, or a Value from an earlier run."""
 
@@ -80,6 +81,25 @@ class Session(ABC):
     placement: Mapping[str, int] = MappingProxyType({})
     """How many of the graph's operators run on each device, as the runtime itself says, for example
     {"npu": 250, "cpu": 12}; empty where it cannot tell, or was not asked to."""
+
+    _arrays: Mapping[str, np.ndarray] = MappingProxyType({})
+
+    def arrays(self, shapes: Mapping[str, Shape]) -> Mapping[str, np.ndarray]:
+        """Inputs of these shapes, to be written in place and run on: the runtime's own memory where
+        that can be had, so that nothing is copied.
+
+        The same shapes give the same arrays, with what was written last. Others give new ones,
+        which hold zeros, and the old ones must not be used any more.
+        """
+        if {name: array.shape for name, array in self._arrays.items()} != dict(shapes):
+            self._arrays = self._new_arrays(shapes)
+        return self._arrays
+
+    def _new_arrays(self, shapes: Mapping[str, Shape]) -> Mapping[str, np.ndarray]:
+        import numpy as np
+
+        dtypes = {spec.name: spec.dtype for spec in self.inputs}
+        return {name: np.zeros(shape, dtypes[name]) for name, shape in shapes.items()}
 
     @abstractmethod
     def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Value]:
@@ -156,9 +176,18 @@ class ExecutionProvider(ABC):
     def probe(self) -> Sequence[Device]:
         """The devices that this runtime offers here, best first. Runs in a process of its own."""
 
+    def configured(self, extra: Mapping[str, Any]) -> Sequence[Device]:
+        """Devices that `[providers.NAME]` of the configuration adds to them."""
+        return ()
+
     @abstractmethod
     def open(self, model: Path, device: Device, options: SessionOptions) -> Session:
         """Load a graph on `device`, there and nowhere else, or raise ProviderError."""
+
+
+def devices(provider: ExecutionProvider, extra: Mapping[str, Any]) -> list[Device]:
+    """What a provider offers here, and what `[providers.NAME]` of the configuration adds to it."""
+    return [*provider.probe(), *(provider.configured(extra) if extra else ())]
 
 
 class Opener:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,7 +98,7 @@ def tiny_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     target.mkdir(parents=True)
     manifest = tomllib.loads((built / MANIFEST).read_text("utf-8"))
     for name in list(manifest["files"]):
-        if name.partition("/")[0] in {"fp32", "fp16", "int4"}:
+        if name.partition("/")[0] in {"fp32", "fp16", "int4"} or name.endswith(".tflite"):
             del manifest["files"][name]
     for path in built.iterdir():
         (target / path.name).symlink_to(path)
@@ -111,3 +113,21 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("EDGED_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def static_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache directory with tiny-en for both formats in fp32, fp16 and int8, built once."""
+    pytest.importorskip("ai_edge_litert")
+    folder = tmp_path_factory.mktemp("static")
+    command = [sys.executable, "-m", "edged", "models", "build", TINY, "--quiet"]
+    command += [f"--precision={precision}" for precision in ("fp32", "fp16", "int8")]
+    done = subprocess.run(
+        [*command, "--format=onnx", "--format=tflite"],
+        env={**os.environ, "EDGED_CACHE_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder

@@ -114,7 +114,7 @@ def test_a_plugin_imports_only_the_contracts() -> None:
 
 
 RUNTIMES = {"onnxruntime", "openvino", "torch", "tflite_runtime", "ai_edge_litert"}
-BUILD = {"quantize.py", "weights.py"}
+BUILD = {"quantize.py", "weights.py", "flatgraph.py"}
 """They run in `edged models build` only, in a process of its own"""
 
 

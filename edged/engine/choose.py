@@ -14,7 +14,7 @@ from edged.hardware.root import Root
 from edged.messages import Ready, Rung
 from edged.models.inventory import store
 from edged.models.sources import SOURCES
-from edged.models.store import PRECISIONS
+from edged.models.store import FORMAT_OF, PRECISIONS
 from edged.plugins import Plugins
 from edged.policy import Candidate, Demand, Policy
 
@@ -52,7 +52,14 @@ def ladder(
 
 def ladder_here(section: EngineSection, verdicts: Verdicts) -> list[Rung]:
     """The same with what is built and proven on this machine."""
-    selection = Selection(section, store().built(), profiles.matching().engine.order, verdicts.get)
+    endings = {provider.name: provider.formats for provider in verdicts.plugins.providers()}
+    # Of one that is not installed nothing is known: its own error will say so.
+    endings.setdefault(section.provider, frozenset(FORMAT_OF))
+    built = {
+        name: {provider: model.precisions_for(endings[provider]) for provider in endings}
+        for name, model in store().built().items()
+    }
+    selection = Selection(section, built, profiles.matching().engine.order, verdicts.get)
     return ladder(section, selection.candidates(), verdicts.plugins.policy(section.policy))
 
 
@@ -71,12 +78,12 @@ class Selection:
     def __init__(
         self,
         section: EngineSection,
-        built: Mapping[str, Collection[str]],
+        built: Mapping[str, Mapping[str, Collection[str]]],
         order: Sequence[str],
         known: Callable[[Rung], Verdict | None],
     ) -> None:
-        """`built` names the precisions of each model, `order` is the profile's wishes, as "provider
-        device precision", `known` tells what was found out about a rung here."""
+        """`built` names the precisions of each model by provider, `order` is the profile's wishes,
+        as "provider device precision", `known` tells what was found out about a rung here."""
         self._section = section
         self._built = built
         self._wishes = list(dict.fromkeys(tuple(words.split()) for words in order))
@@ -112,7 +119,7 @@ class Selection:
         return self._is_there(rung) and self._suits(rung, verdict) and (is_proven or is_named)
 
     def _is_there(self, rung: Rung) -> bool:
-        if rung.precision in self._built.get(rung.model, ()):
+        if rung.precision in self._built.get(rung.model, {}).get(rung.provider, ()):
             return True
         is_named = self._section.model == rung.model and meets(self._section, rung)
         return is_named and (

@@ -1,6 +1,6 @@
 """What this machine can do: its hardware, its providers, and every rung, proven.
 
-python -m edged.engine.probe PROVIDER        what a provider offers here, as JSON on stdout
+python -m edged.engine.probe PROVIDER JSON   what a provider offers here, as JSON on stdout
 
 A provider is asked in a process that may crash. What was proven once is remembered.
 """
@@ -13,7 +13,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +25,7 @@ from edged.engine import choose
 from edged.engine.peaks import Peaks
 from edged.engine.process import kill_group, signal_name
 from edged.engine.prove import Verdict, prove_apart
-from edged.engine.verdicts import Verdicts, write_whole
+from edged.engine.verdicts import Verdicts, versions_of, write_whole
 from edged.errors import EdgedError, ModelError
 from edged.hardware import explain
 from edged.hardware.explain import Obstacle
@@ -34,8 +34,9 @@ from edged.hardware.root import RECORD, Root
 from edged.messages import Rung
 from edged.models.inventory import imported_sources, store
 from edged.models.sources import SOURCES, find_source, source_named
-from edged.models.store import PRECISIONS, Model
+from edged.models.store import FORMAT_OF, FORMATS, PRECISIONS, Model
 from edged.plugins import Plugins
+from edged.provider import devices
 
 if TYPE_CHECKING:
     from edged.config import Configuration
@@ -96,26 +97,34 @@ class ProbeReport(msgspec.Struct, frozen=True, kw_only=True):
 # -- providers ------------------------------------------------------------------------------------
 
 
-def ask(provider: Any) -> ProviderReport:
-    """What a provider offers, asked in this process."""
+def ask(provider: Any, extra: Mapping[str, Any]) -> ProviderReport:
+    """What a provider offers with its section of the configuration, asked in this process."""
     try:
-        devices = [device.name for device in provider.probe()]
-        return ProviderReport(provider.name, provider.version(), devices)
+        found = [device.name for device in devices(provider, extra)]
+        return ProviderReport(provider.name, provider.version(), found)
     except Exception as error:  # noqa: BLE001  a stranger's code
         message = error.message if isinstance(error, EdgedError) else repr(error)
         return ProviderReport(provider.name, None, [], message)
 
 
-async def probe_apart() -> list[ProviderReport]:
-    """Ask every provider, each in a process of its own: one that crashes takes no other along."""
+async def probe_apart(extra: Mapping[str, Mapping[str, Any]]) -> list[ProviderReport]:
+    """Ask every provider, each in a process of its own: one that crashes takes no other along.
+
+    `extra` holds their sections of the configuration.
+    """
     names = [provider.name for provider in Plugins.discover().providers()]
-    return list(await asyncio.gather(*(_ask_apart(name) for name in names)))
+    asked = (_ask_apart(name, extra.get(name, {})) for name in names)
+    return list(await asyncio.gather(*asked))
 
 
-async def _ask_apart(name: str) -> ProviderReport:
+async def _ask_apart(name: str, extra: Mapping[str, Any]) -> ProviderReport:
     try:
         report: ProviderReport = await run_apart(
-            "edged.engine.probe", ProviderReport, PROBE_SECONDS, name
+            "edged.engine.probe",
+            ProviderReport,
+            PROBE_SECONDS,
+            name,
+            msgspec.json.encode(extra).decode(),
         )
     except EdgedError as error:
         return ProviderReport(name, None, [], error.message)
@@ -189,7 +198,10 @@ class _Probe:
     async def report(self, models: Sequence[Model], named: Sequence[str]) -> ProbeReport:
         """Everything, put together and saved."""
         machine = self._memory.machine
-        providers = await self._fact("providers", list[ProviderReport], probe_apart)
+        extra = self._configuration.providers
+        # What a configuration adds is no fact of the machine.
+        name = f"providers {sorted(extra.items())}" if extra else "providers"
+        providers = await self._fact(name, list[ProviderReport], lambda: probe_apart(extra))
         peaks = await self._fact("peaks", Peaks, _measure_peaks)
         rungs = list(_rungs(models, providers, self._memory.plugins.providers()))
         verdicts = [v async for v in self._verdicts(rungs)]
@@ -333,24 +345,41 @@ def _build_missing(named: Sequence[str], progress: Progress) -> Iterator[str]:
     from edged.models.inventory import build
 
     for source in SOURCES:
-        if source.name not in _known_models(named) or not _missing(source.name):
+        if source.name not in _known_models(named):
             continue
         if find_source(source, imported_sources()) is None:
             continue
-        try:
-            for _ in build([source.name], [], if_missing=False, progress=progress):
-                pass
-        except ModelError as error:
-            yield error.message
+        for kind, precisions in _missing(source.name).items():
+            try:
+                for _ in build([source.name], precisions, [kind], False, progress):
+                    pass
+            except ModelError as error:
+                yield error.message
 
 
-def _missing(name: str) -> list[str]:
-    """Precisions in which a model is not built."""
+def _missing(name: str) -> dict[str, list[str]]:
+    """By format, the precisions in which a model is not built."""
     try:
-        built = store().get(name).precisions
+        built = store().get(name).parts
     except ModelError:
-        return list(PRECISIONS)
-    return [precision for precision in PRECISIONS if precision not in built]
+        built = set()
+    missing = {
+        kind: [precision for precision in FORMATS[kind] if (precision, kind) not in built]
+        for kind in _formats()
+    }
+    return {kind: precisions for kind, precisions in missing.items() if precisions}
+
+
+def _formats() -> list[str]:
+    """Those that a runtime opens which is installed here."""
+    endings = {
+        ending
+        for provider in Plugins.discover().providers()
+        if not provider.packages or versions_of(provider.packages)
+        for ending in provider.formats
+    }
+    known = {FORMAT_OF.get(ending) for ending in endings}
+    return [kind for kind in FORMATS if kind in known]
 
 
 def _models(named: Sequence[str]) -> list[Model]:
@@ -363,13 +392,14 @@ def _models(named: Sequence[str]) -> list[Model]:
 
 def _left_out(found: Sequence[Model], named: Sequence[str]) -> list[str]:
     """What is not proven because it is not built."""
-    built = {model.name: model.precisions for model in found}
+    built = {model.name for model in found}
+    recipes = {source.name for source in SOURCES}
     notes = []
     for name in _known_models(named):
-        missing = _missing(name)
-        if name in {source.name for source in SOURCES} and missing:
-            what = ", ".join(missing) if name in built else "any precision"
-            notes.append(f"{name} is not built in {what}. Run: edged models build {name}")
+        for kind, precisions in _missing(name).items() if name in recipes else ():
+            what = ", ".join(precisions) if name in built else "any precision"
+            command = f"edged models build {name}" + f" --format {kind}" * (kind != "onnx")
+            notes.append(f"{name} is not built for {kind} in {what}. Run: {command}")
     return notes
 
 
@@ -383,10 +413,9 @@ def _rungs(
     for model in models:
         for report in reports:
             for device in report.devices:
-                for precision in sorted(model.precisions, key=_order):
-                    endings = {Path(name).suffix for name in model.files_for(precision)}
-                    if endings & formats.get(report.name, frozenset()):
-                        yield Rung(model.name, report.name, device, precision)
+                built = model.precisions_for(formats.get(report.name, frozenset()))
+                for precision in sorted(built, key=_order):
+                    yield Rung(model.name, report.name, device, precision)
 
 
 def _order(precision: str) -> tuple[int, str]:
@@ -453,7 +482,8 @@ def main() -> None:
     # Libraries that print must not spoil the JSON.
     out = os.dup(1)
     os.dup2(2, 1)
-    report = ask(Plugins.discover().provider(sys.argv[1]))
+    name, extra = sys.argv[1:]
+    report = ask(Plugins.discover().provider(name), msgspec.json.decode(extra))
     with open(out, "wb") as stream:  # noqa: PTH123  a descriptor
         stream.write(msgspec.json.encode(report))
 

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from edged.engine.process import (
 from edged.engine.worker import WorkerOptions, find_device, keep_to, opener
 from edged.errors import EdgedError, ProviderError
 from edged.messages import Rung
-from edged.provider import Loop, Opener, Session, Value
+from edged.provider import Loop, Opener, Session, Shape, Value, devices
 from edged.recognizer import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -131,12 +131,13 @@ def _facts(rung: Rung, folder: Path, options: WorkerOptions) -> Iterator[dict[st
     from edged.plugins import Plugins
 
     model = read_model(folder)
-    model.verify(rung.precision)
-    clip = check.read_clip(model.path(check.CHECK_CLIP))
-    started = time.monotonic()
     plugins = Plugins.discover()
     provider = plugins.provider(rung.provider)
-    device = find_device(rung.provider, provider.probe(), rung.device)
+    model.verify(rung.precision, provider.formats)
+    clip = check.read_clip(model.path(check.CHECK_CLIP))
+    started = time.monotonic()
+    found = devices(provider, options.extra.get(rung.provider, {}))
+    device = find_device(rung.provider, found, rung.device)
     graphs = _Graphs(opener(provider, device, rung.precision, options, inspect=True))
     yield {"runtime": f"{rung.provider} {provider.version()}", "kind": device.kind}
     recognizer = plugins.recognizer(model.family)(model, rung.precision, graphs)
@@ -145,7 +146,7 @@ def _facts(rung: Rung, folder: Path, options: WorkerOptions) -> Iterator[dict[st
     yield {"cold_seconds": _recognition(recognizer, clip)}
     yield from _compared(model, rung.precision, recognizer, clip)
     graphs.reset()
-    yield from _timed(recognizer, clip, graphs, _Work.of(model, rung.precision))
+    yield from _timed(recognizer, clip, graphs, _Work.of(model, rung.precision, provider.formats))
 
 
 def _compared(
@@ -203,13 +204,20 @@ class _Work(msgspec.Struct, frozen=True):
     decoder_bytes: int
 
     @classmethod
-    def of(cls, model: Model, precision: str) -> _Work | None:
+    def of(cls, model: Model, precision: str, endings: Collection[str]) -> _Work | None:
         """As it was counted when the model was built; None if it was not."""
+        from edged.models.store import FORMAT_OF
+        from edged.models.work import work_name
+
         counted = (model.work or {}).get("bytes", {})
-        if model.work is None or "fp32" not in counted or precision not in counted:
+        formats = {FORMAT_OF.get(ending) for ending in endings}
+        name = next(
+            (work_name(p) for p in model.parts if p[0] == precision and p[1] in formats), ""
+        )
+        if model.work is None or "fp32" not in counted or name not in counted:
             return None
         weights = {graph: size // BYTES_OF_FP32 for graph, size in counted["fp32"].items()}
-        size = counted[precision]
+        size = counted[name]
         return cls(
             model.work["samples_per_frame"],
             weights["encoder"],
@@ -278,6 +286,9 @@ class _Counted(Session):
     def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Value]:
         self.runs += 1
         return self._session.run(inputs, outputs)
+
+    def arrays(self, shapes: Mapping[str, Shape]) -> Mapping[str, np.ndarray]:
+        return self._session.arrays(shapes)
 
     def loop(self, carried: Mapping[str, str], axis: int) -> Loop:
         return _CountedLoop(self, self._session.loop(carried, axis))

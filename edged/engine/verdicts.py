@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,7 +85,7 @@ class Verdicts:
     def _key(self, rung: Rung) -> str | None:
         """All that a verdict depends on; None where the model is not built or there is no such
         provider."""
-        digest = _digest(rung)
+        digest = _digest(rung, self.plugins.formats(rung.provider))
         runtime = self._runtimes.get(rung.provider)
         if digest is None or runtime is None:
             return None
@@ -112,14 +113,15 @@ def runtimes(plugins: Plugins) -> dict[str, str]:
     """By provider, the versions of its plugin and of its runtime, without importing the runtime."""
     return {
         provider.name: ", ".join(
-            [f"{plugin.distribution} {plugin.version}", *_installed(provider.packages)]
+            [f"{plugin.distribution} {plugin.version}", *versions_of(provider.packages)]
         )
         for plugin in plugins.all
         for provider in plugin.supplies.get("edged_execution_providers", [])
     }
 
 
-def _installed(packages: Any) -> list[str]:
+def versions_of(packages: Any) -> list[str]:
+    """Those of some distributions that are installed, with their versions."""
     found = []
     for name in packages:
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -131,12 +133,13 @@ def _driver(accelerator: Accelerator) -> str:
     return f"{accelerator.id} {accelerator.driver} {accelerator.driver_version}"
 
 
-def _digest(rung: Rung) -> str | None:
+def _digest(rung: Rung, endings: Collection[str]) -> str | None:
     try:
         model = store().get(rung.model)
     except ModelError:
         return None
-    return model.digest(rung.precision) if rung.precision in model.precisions else None
+    built = model.precisions_for(endings)
+    return model.digest(rung.precision, endings) if rung.precision in built else None
 
 
 def _rung(entry: _Entry) -> Rung | None:

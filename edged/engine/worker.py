@@ -124,27 +124,22 @@ class _Engine:
     def __init__(self, rung: Rung, folder: Path, options: WorkerOptions) -> None:
         from edged.models.store import read_model
         from edged.plugins import Plugins
-        from edged.provider import Opener, SessionOptions
+        from edged.provider import devices
 
         started = time.monotonic()
         self.partial_interval = options.partial_interval
         plugins = Plugins.discover()
         self._provider = plugins.provider(rung.provider)
-        devices = self._provider.probe()
-        device = find_device(self._provider.name, devices, rung.device)
         extra = options.extra.get(rung.provider, {})
-
+        found = devices(self._provider, extra)
+        device = find_device(self._provider.name, found, rung.device)
         open_session = opener(self._provider, device, rung.precision, options)
         self.device = device.name
-        # The detector judges 30 ms at a time: another device would only be further away.
-        nearby = next((found for found in devices if found.kind == "cpu"), device)
-
         model = read_model(folder)
         self._precision = rung.precision
-        verdict = _Verification(model, rung.precision)
-        self.detector = plugins.voice_detector(options.detector)(
-            Opener(self._provider, nearby, SessionOptions(extra=extra))
-        )
+        verdict = _Verification(model, rung.precision, self._provider.formats)
+        nearby = _Nearby(plugins, rung.provider, options)
+        self.detector = plugins.voice_detector(options.detector)(nearby)
         recognizer = plugins.recognizer(model.family)
         try:
             self.recognizer = recognizer(model, rung.precision, open_session)
@@ -170,6 +165,28 @@ class _Engine:
         started = time.monotonic()
         self.recognizer.start().advance(clip)
         return time.monotonic() - started
+
+
+class _Nearby:
+    """Loads a detector's graph: it judges 30 ms at a time, and another device than the processor
+    would only be further away. By the rung's own runtime, if that opens such files."""
+
+    def __init__(self, plugins: Any, provider: str, options: WorkerOptions) -> None:
+        self._providers = sorted(plugins.providers(), key=lambda found: found.name != provider)
+        self._options = options
+        self.formats = frozenset[str]().union(*(found.formats for found in self._providers))
+        self.static = False
+
+    def __call__(self, path: Path, parallel: bool) -> Any:
+        from edged.provider import Opener, SessionOptions
+
+        for provider in self._providers:
+            if path.suffix in provider.formats:
+                found = provider.probe()
+                nearest = next((device for device in found if device.kind == "cpu"), found[0])
+                extra = self._options.extra.get(provider.name, {})
+                return Opener(provider, nearest, SessionOptions(extra=extra))(path, parallel)
+        raise EdgedError(f"No provider opens {path}", code="plugin_missing")
 
 
 def opener(
@@ -198,11 +215,11 @@ def find_device(provider: str, devices: Sequence[Any], name: str) -> Any:
 class _Verification:
     """Checks the files' hashes while the runtime loads; hashing lets other threads run."""
 
-    def __init__(self, model: Any, precision: str) -> None:
+    def __init__(self, model: Any, precision: str, endings: frozenset[str]) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
         pool = ThreadPoolExecutor(1)
-        self._future = pool.submit(model.verify, precision)
+        self._future = pool.submit(model.verify, precision, endings)
         pool.shutdown(wait=False)
 
     def result(self) -> None:

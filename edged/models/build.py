@@ -11,15 +11,17 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tomli_w
 
 from edged.errors import ModelError
+from edged.models.bucket import BUCKETS, FRAME
 from edged.models.check import (
     CHECK_CLIP,
     REFERENCE,
@@ -28,38 +30,44 @@ from edged.models.check import (
     cut,
     read_clip,
 )
-from edged.models.moonshine import FRAME
-from edged.models.sources import SourceFiles, recordings
-from edged.models.store import BUILD_VERSION, MANIFEST, PRECISIONS, Model, read_model
+from edged.models.sources import Source, SourceFiles, recordings
+from edged.models.store import BUILD_VERSION, MANIFEST, Model, Part, part_of, read_model
+from edged.models.work import work_name
 from edged.recognizer import Recognizer
+
+if TYPE_CHECKING:
+    from edged.models.weights import Weights
 
 SAMPLE_RATE = 16000
 CHECK_SECONDS = 6.0
 """Length of the check clip."""
 _CHECK_SAMPLES = round(CHECK_SECONDS * SAMPLE_RATE)
 
-OpenRecognizer = Callable[[Model, str], Recognizer]
-"""Loads a model in one precision on the CPU."""
+OpenRecognizer = Callable[[Model, Part], Recognizer]
+"""Loads a part of a model on the CPU."""
 Progress = Callable[[str, float], None]
 """Told the stage and the share done, 0 to 1."""
+REFERENCE_PART = ("fp32", "onnx")
+"""What all others are held against"""
 
 
 def build_model(
     files: SourceFiles,
     target: Path,
     open_recognizer: OpenRecognizer,
-    precisions: Sequence[str] = PRECISIONS,
+    parts: Sequence[Part],
     progress: Progress = lambda _stage, _share: None,
 ) -> Model:
-    """Build one model into the folder `target` and return it.
+    """Build parts of one model into the folder `target`, keep what is there of others, and return
+    the model.
 
-    Raises ModelError when the source is broken, the folder cannot be written, or a precision does
-    not write what float32 writes.
+    Raises ModelError when the source is broken, the folder cannot be written, or a part does not
+    write what float32 writes.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target):
-            return _build(files, target, open_recognizer, precisions, progress)
+            return _Build(files, target, open_recognizer, parts, progress).run()
     except OSError as error:
         raise ModelError(
             f"{target} cannot be written ({error.strerror}). "
@@ -76,45 +84,182 @@ def _locked(target: Path) -> Iterator[None]:
         yield
 
 
-def _build(
-    files: SourceFiles,
-    target: Path,
-    open_recognizer: OpenRecognizer,
-    precisions: Sequence[str],
-    progress: Progress,
-) -> Model:
-    from edged.models.weights import read_weights
+class _Build:
+    """One build, in a folder of its own until it is done."""
 
-    for left in target.parent.glob(f".{target.name}.*"):  # by builds that were killed
-        shutil.rmtree(left, ignore_errors=True)
-    work = target.with_name(f".{target.name}.{os.getpid()}")
+    def __init__(
+        self,
+        files: SourceFiles,
+        target: Path,
+        open_recognizer: OpenRecognizer,
+        parts: Sequence[Part],
+        progress: Progress,
+    ) -> None:
+        self._files = files
+        self._target = target
+        self._work = target.with_name(f".{target.name}.{os.getpid()}")
+        self._open = open_recognizer
+        self._progress = progress
+        self._before = _usable(target, files.source)
+        whole = _whole_parts(self._before) if self._before else set()
+        lost = _parts_of(target) - whole
+        self._parts = list(dict.fromkeys([*parts, *sorted(lost)]))
+        self._kept = whole - set(self._parts)
+        self._sizes = dict(((self._before and self._before.work) or {}).get("bytes", {}))
+
+    def run(self) -> Model:
+        from edged.models.weights import read_weights
+
+        target, work = self._target, self._work
+        for left in target.parent.glob(f".{target.name}.*"):  # by builds that were killed
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            work.mkdir()
+            self._progress("reading weights", 0.0)
+            weights = read_weights(self._files.encoder, self._files.decoder)
+            self._keep()
+            self._save(weights)
+            self._progress("checking", 0.8)
+            text, gate = self._check()
+            _write_manifest(self._files, work, self._sizes, text, gate)
+            if target.exists():
+                target.rename(target.with_name(f".{target.name}.old"))
+            work.rename(target)
+            shutil.rmtree(target.with_name(f".{target.name}.old"), ignore_errors=True)
+            self._progress("done", 1.0)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return read_model(target)
+
+    @property
+    def _makes_reference(self) -> bool:
+        return self._before is None or REFERENCE_PART in self._parts
+
+    def _keep(self) -> None:
+        """Take over what is whole and is not built anew."""
+        if self._before is None:
+            return
+        for name in self._before.files:
+            part = part_of(name)
+            if part in self._kept or (part is None and not self._makes_reference):
+                path = self._work / name
+                path.parent.mkdir(exist_ok=True)
+                os.link(self._before.path(name), path)
+
+    def _save(self, weights: Weights) -> None:
+        made = list(self._parts)
+        if self._makes_reference:
+            shutil.copyfile(self._files.tokenizer, self._work / "tokenizer.bin")
+            made = list(dict.fromkeys([REFERENCE_PART, *made]))
+        for number, part in enumerate(made):
+            self._progress(f"building {' '.join(part)}", 0.2 + 0.6 * number / len(made))
+            self._sizes[work_name(part)] = _save_part(weights, part, self._work)
+
+    def _check(self) -> tuple[str, Mapping[str, str]]:
+        """Compare every part that was built with float32 on the check clip; return float32's text,
+        and its texts for the gate's clips by file name."""
+        if self._makes_reference:
+            text, gate = self._make_reference()
+        else:
+            assert self._before is not None
+            text, gate = self._before.check_text, self._before.gate
+        _write_manifest(self._files, self._work, self._sizes, text, gate)
+        model = read_model(self._work)
+        features = np.load(model.path(REFERENCE))
+        clip = read_clip(model.path(CHECK_CLIP))
+        for part in self._parts:
+            _compare(self._open(model, part), part, text, features, clip)
+        if self._makes_reference and REFERENCE_PART not in self._parts:
+            _remove(self._work, REFERENCE_PART)
+        return text, gate
+
+    def _make_reference(self) -> tuple[str, Mapping[str, str]]:
+        """What float32 writes for the check clip and for the gate's clips. Leaves the clips, and
+        float32's numbers for the first."""
+        samples = _read_recording(self._files.clip)[:_CHECK_SAMPLES]
+        clip = _write_clip(samples, self._work / CHECK_CLIP)
+        _write_manifest(self._files, self._work, self._sizes, check_text="", gate={})
+        model = read_model(self._work)
+        reference = self._open(model, REFERENCE_PART)
+        np.save(self._work / REFERENCE, reference.features(clip))
+        return reference.transcribe(clip).text, _write_gate(model, reference)
+
+
+def _usable(target: Path, source: Source) -> Model | None:
+    """What is built in a folder, if it came from the same source and has its reference."""
     try:
-        work.mkdir()
-        progress("reading weights", 0.0)
-        weights = read_weights(files.encoder, files.decoder)
-        sizes = {}
-        for number, precision in enumerate(dict.fromkeys(["fp32", *precisions])):
-            progress(f"building {precision}", 0.2 + 0.5 * number / len(PRECISIONS))
-            sizes[precision] = _save_precision(weights, precision, work)
-        shutil.copyfile(files.tokenizer, work / "tokenizer.bin")
-        clip = _write_clip(_read_recording(files.clip)[:_CHECK_SAMPLES], work / CHECK_CLIP)
-        progress("checking", 0.8)
-        _write_manifest(files, work, sizes, check_text="", gate={})
-        text, gate = _check(read_model(work), clip, open_recognizer, precisions)
-        if "fp32" not in precisions:
-            shutil.rmtree(work / "fp32")
-        _write_manifest(files, work, sizes, text, gate)
-        if target.exists():
-            target.rename(target.with_name(f".{target.name}.old"))
-        work.rename(target)
-        shutil.rmtree(target.with_name(f".{target.name}.old"), ignore_errors=True)
-        progress("done", 1.0)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return read_model(target)
+        model = read_model(target)
+        model.verify_files(name for name in model.files if part_of(name) is None)
+    except ModelError:
+        return None
+    is_whole = {"tokenizer.bin", CHECK_CLIP, REFERENCE} <= set(model.files)
+    return model if is_whole and model.source == _origin(source) else None
 
 
-def _save_precision(weights: Any, precision: str, work: Path) -> dict[str, int]:
+def _parts_of(target: Path) -> set[Part]:
+    """Parts built before: a build replaces the folder, and must not lose them."""
+    try:
+        return read_model(target).parts
+    except ModelError:
+        return set()
+
+
+def _whole_parts(model: Model) -> set[Part]:
+    whole = set()
+    for part in model.parts:
+        with suppress(ModelError):
+            model.verify_files(name for name in model.files if part_of(name) == part)
+            whole.add(part)
+    return whole
+
+
+def _remove(folder: Path, part: Part) -> None:
+    for path in folder.glob("*/*"):
+        if part_of(str(path.relative_to(folder))) == part:
+            path.unlink()
+    with suppress(OSError):  # another part's files are there too
+        (folder / part[0]).rmdir()
+
+
+def _compare(
+    recognizer: Recognizer, part: Part, text: str, features: np.ndarray, clip: np.ndarray
+) -> None:
+    """Raises ModelError where a part does not do what float32 does."""
+    precision, kind = part
+    try:
+        compare(text, recognizer.transcribe(clip).text, precision)
+        compare_features(features, recognizer.features(clip), precision)
+    except ModelError as error:
+        raise ModelError(
+            f"The build in {precision} for {kind} is not kept: {error.message}", code="model_wrong"
+        ) from error
+
+
+def _save_part(weights: Weights, part: Part, work: Path) -> dict[str, int]:
+    """Write a part's graphs; returns the bytes of the weights that each multiplies with."""
+    precision, kind = part
+    save = _save_static if kind == "tflite" else _save_precision
+    return save(weights, precision, work)
+
+
+def _save_static(weights: Weights, precision: str, work: Path) -> dict[str, int]:
+    from edged.models import static_graph
+    from edged.models.flatgraph import FlatGraph
+
+    writers = {
+        "encoder": partial(static_graph.encoder, bucket=BUCKETS[0]),
+        "decoder": partial(static_graph.decoder, bucket=BUCKETS[0], new=1),
+    }
+    sizes = {}
+    for name, write in writers.items():  # one at a time: each holds its weights twice
+        graph = FlatGraph(precision)
+        write(graph, weights)
+        graph.save(work / precision / f"{name}.tflite")
+        sizes[name] = graph.product_bytes
+    return sizes
+
+
+def _save_precision(weights: Weights, precision: str, work: Path) -> dict[str, int]:
     """Write a precision's graphs; returns the bytes of the weights that each multiplies with."""
     from edged.models import graph
     from edged.models.quantize import halve, quantize_decoder, quantize_encoder
@@ -164,31 +309,6 @@ def _write_clip(samples: np.ndarray, target: Path) -> np.ndarray:
     return read_clip(target)
 
 
-def _check(
-    model: Model, clip: np.ndarray, open_recognizer: OpenRecognizer, precisions: Sequence[str]
-) -> tuple[str, dict[str, str]]:
-    """Compare every precision with float32 on the check clip; return float32's text, and its texts
-    for the gate's clips by file name.
-
-    Leaves float32's numbers beside the clip, and the gate's clips.
-    """
-    reference = open_recognizer(model, "fp32")
-    text, features = reference.transcribe(clip).text, reference.features(clip)
-    np.save(model.path(REFERENCE), features)
-    for precision in precisions:
-        recognizer = open_recognizer(model, precision)
-        try:
-            compare(text, recognizer.transcribe(clip).text, precision)
-            compare_features(features, recognizer.features(clip), precision)
-        except ModelError as error:
-            raise ModelError(
-                f"{model.name} in {precision} is not kept: {error.message}",
-                path=model.path(precision),
-                code="model_wrong",
-            ) from error
-    return text, _write_gate(model, reference)
-
-
 def _write_gate(model: Model, reference: Recognizer) -> dict[str, str]:
     clips = (clip for path in recordings() for clip in cut(_read_recording(path)))
     return {
@@ -203,7 +323,7 @@ def _write_manifest(
     folder: Path,
     sizes: dict[str, dict[str, int]],
     check_text: str,
-    gate: dict[str, str],
+    gate: Mapping[str, str],
 ) -> None:
     source = files.source
     manifest = {
@@ -213,7 +333,7 @@ def _write_manifest(
         "language": source.language,
         "licence": source.licence,
         "sample_rate": SAMPLE_RATE,
-        "source": f"{source.distribution} {source.version}",
+        "source": _origin(source),
         "decoding": {
             "paddings": source.paddings,
             "sure": source.sure,
@@ -230,6 +350,10 @@ def _write_manifest(
         },
     }
     (folder / MANIFEST).write_text(tomli_w.dumps(manifest), "utf-8")
+
+
+def _origin(source: Source) -> str:
+    return f"{source.distribution} {source.version}"
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

@@ -160,9 +160,7 @@ class _Graph:
         return model
 
 
-def _rotary_tables(
-    inverse_frequencies: np.ndarray, positions: int
-) -> tuple[np.ndarray, np.ndarray]:
+def rotary_tables(inverse_frequencies: np.ndarray, positions: int) -> tuple[np.ndarray, np.ndarray]:
     """Cosines and sines, [1, positions, 1, ROTARY_DIMENSIONS / 2]."""
     angles = np.arange(positions, dtype=np.float32)[:, None] * inverse_frequencies[None, :]
     shaped = angles.astype(np.float32)[None, :, None, :]
@@ -196,7 +194,7 @@ def _rotate(g: _Graph, x: str, cosines: str, sines: str, head_width: int) -> str
     return g.operator("Concat", first, second, rest, axis=-1)
 
 
-def _qkv(weights: Weights, prefix: str, head_width: int) -> np.ndarray:
+def query_key_value(weights: Weights, prefix: str, head_width: int) -> np.ndarray:
     """Query, key and value projections side by side, the attention's scale folded in."""
     query = _half_split(weights[f"{prefix}q_proj.weight"]) * head_width**-0.5
     key = _half_split(weights[f"{prefix}k_proj.weight"])
@@ -273,7 +271,7 @@ def encoder(weights: Weights) -> Any:
     x = _frontend(g, weights)
     cosines, sines = (
         g.slice(g.constant(table), g.integers(0), g.size(x, 1), 1)
-        for table in _rotary_tables(weights["encoder.inv_freq"], MAXIMUM_FRAMES)
+        for table in rotary_tables(weights["encoder.inv_freq"], MAXIMUM_FRAMES)
     )
     for layer in range(size.encoder_layers):
         x = _encoder_layer(g, weights, f"encoder.layers.{layer}.", x, cosines, sines, size)
@@ -294,7 +292,7 @@ def _encoder_layer(
 ) -> str:
     attention = f"{prefix}self_attn."
     y = g.layer_norm(x, weights[f"{prefix}input_layernorm.weight"])
-    y = g.linear(y, _qkv(weights, attention, size.head_width), f"{attention}qkv")
+    y = g.linear(y, query_key_value(weights, attention, size.head_width), f"{attention}qkv")
     y = g.reshape(y, 1, -1, 3 * HEADS, size.head_width)
     both, value = g.split(y, 2, 2 * HEADS, HEADS)
     query, key = g.split(_rotate(g, both, cosines, sines, size.head_width), 2, HEADS, HEADS)
@@ -338,7 +336,7 @@ def _decoder_positions(g: _Graph, weights: Weights) -> _Positions:
     last = g.add(first, g.size("input_ids", 1))
     cosines, sines = (
         g.slice(g.constant(table), first, last, 1)
-        for table in _rotary_tables(weights["decoder.inv_freq"], MAXIMUM_TOKENS)
+        for table in rotary_tables(weights["decoder.inv_freq"], MAXIMUM_TOKENS)
     )
     order = g.constant(np.arange(MAXIMUM_TOKENS, dtype=np.int64))
     keys = g.slice(order, g.integers(0), last, 0)
@@ -377,7 +375,7 @@ def _decoder_self_attention(
     prefix = f"decoder.layers.{layer}."
     attention = f"{prefix}self_attn."
     y = g.layer_norm(x, weights[f"{prefix}input_layernorm.weight"])
-    y = g.linear(y, _qkv(weights, attention, size.head_width), f"{attention}qkv")
+    y = g.linear(y, query_key_value(weights, attention, size.head_width), f"{attention}qkv")
     both, value = g.split(g.reshape(y, 1, -1, 3 * HEADS, size.head_width), 2, 2 * HEADS, HEADS)
     rotated = _rotate(g, both, positions.cosines, positions.sines, size.head_width)
     query, key = (g.transpose(part, 0, 2, 1, 3) for part in g.split(rotated, 2, HEADS, HEADS))

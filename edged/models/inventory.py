@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ import msgspec
 from edged import paths
 from edged.errors import EdgedError, ModelError
 from edged.models.sources import SOURCES, Source, find_source, source_named
-from edged.models.store import PRECISIONS, Model, ModelStore
+from edged.models.store import FORMATS, PRECISIONS, Model, ModelStore, Part
+
+PROVIDERS = {"onnx": "onnxruntime", "tflite": "tflite"}
+"""Which one proves a format, when it was built"""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -52,28 +55,47 @@ def _entry(models: ModelStore, name: str) -> Entry:
 
 
 def build(
-    names: Sequence[str], precisions: Sequence[str], if_missing: bool, progress: Any
+    names: Sequence[str],
+    precisions: Sequence[str],
+    formats: Sequence[str],
+    if_missing: bool,
+    progress: Any,
 ) -> Iterator[str]:
     """Build models; yields a line for each. Raises ModelError when a named one has no source."""
-    precisions = list(precisions) or list(PRECISIONS)
-    for precision in precisions:
-        if precision not in PRECISIONS:
-            raise ModelError(f"No precision {precision}; there is {', '.join(PRECISIONS)}")
+    parts = _parts(precisions, formats)
     sources = [source_named(name) for name in names] or list(SOURCES)
     for source in sources:
-        if if_missing and _is_whole(source, precisions):
+        if if_missing and _is_whole(source, parts):
             yield f"{source.name} is there"
         elif find_source(source, imported_sources()) is None and not names:
             yield f"{source.name} is left out: {_how_to_get(source)}"
         else:
-            yield f"{source.name}: {_build(source, precisions, progress)}"
+            yield f"{source.name}: {_build(source, parts, progress)}"
 
 
-def _is_whole(source: Source, precisions: Sequence[str]) -> bool:
+def _parts(precisions: Sequence[str], formats: Sequence[str]) -> list[Part]:
+    """The parts that are meant; where none is named, all in ONNX. Raises ModelError."""
+    _known(precisions, PRECISIONS, "precision")
+    _known(formats, FORMATS, "format")
+    return [
+        (precision, kind)
+        for kind in formats or ["onnx"]
+        for precision in precisions or FORMATS[kind]
+        if precision in FORMATS[kind]
+    ]
+
+
+def _known(words: Sequence[str], known: Iterable[str], what: str) -> None:
+    for word in words:
+        if word not in known:
+            raise ModelError(f"No {what} {word}; there is {', '.join(known)}")
+
+
+def _is_whole(source: Source, parts: Sequence[Part]) -> bool:
     try:
         model = store().get(source.name)
-        for precision in precisions:
-            model.verify(precision)
+        for precision, kind in parts:
+            model.verify(precision, {f".{kind}"})
     except ModelError:
         return False
     return True
@@ -87,24 +109,19 @@ def _how_to_get(source: Source) -> str:
     )
 
 
-def _build(source: Source, precisions: Sequence[str], progress: Any) -> str:
+def _build(source: Source, parts: Sequence[Part], progress: Any) -> str:
     from edged.models.build import build_model
 
     files = find_source(source, imported_sources())
     if files is None:
         raise ModelError(_how_to_get(source), code="model_source_missing")
     target = store().folder / source.name
-    wanted = sorted({*precisions, *_kept_precisions(source)})
-    model = build_model(files, target, _opener(), wanted, progress)
-    return f"built in {', '.join(model.precisions)}, writes {model.check_text!r}"
-
-
-def _kept_precisions(source: Source) -> list[str]:
-    """Precisions built before: a build replaces the folder, and must not lose them."""
-    try:
-        return store().get(source.name).precisions
-    except ModelError:
-        return []
+    model = build_model(files, target, _opener(), parts, progress)
+    built = ", ".join(
+        precision if kind == "onnx" else f"{precision} ({kind})"
+        for precision, kind in sorted(model.parts)
+    )
+    return f"built in {built}, writes {model.check_text!r}"
 
 
 def _opener() -> Any:
@@ -113,11 +130,12 @@ def _opener() -> Any:
     from edged.provider import Opener
 
     plugins = Plugins.discover()
-    provider = plugins.provider("onnxruntime")
-    open_session = Opener(provider, provider.probe()[0])
 
-    def open_recognizer(model: Model, precision: str) -> Any:
-        return plugins.recognizer(model.family)(model, precision, open_session)
+    def open_recognizer(model: Model, part: Part) -> Any:
+        precision, kind = part
+        provider = plugins.provider(PROVIDERS[kind])
+        cpu = next(device for device in provider.probe() if device.kind == "cpu")
+        return plugins.recognizer(model.family)(model, precision, Opener(provider, cpu))
 
     return open_recognizer
 
@@ -129,8 +147,7 @@ def verify() -> list[EdgedError]:
     for name in models.names():
         try:
             model = models.get(name)
-            for precision in model.precisions:
-                model.verify(precision)
+            model.verify_files(model.files)
         except ModelError as error:
             problems.append(error)
     return problems

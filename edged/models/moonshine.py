@@ -23,17 +23,15 @@ import numpy as np
 from edged.errors import ModelError
 from edged.hookspecs import hookimpl
 from edged.models import alignment
+from edged.models.bucket import FRAME, TOKENS_PER_SECOND
 from edged.models.networks import Networks, OpenNetworks
+from edged.models.static_networks import StaticNetworks
 from edged.models.store import Model
 from edged.models.tokenizer import END, START, Tokenizer
 from edged.recognizer import SAMPLE_RATE, Decoding, Hypothesis, OpenSession, Recognizer, Word
 
-FRAME = 384
-"""Samples an encoder frame stands for (24 ms)."""
 MINIMUM_SAMPLES = 1600
 """Shorter audio is padded to this; the convolutions need 1,727 samples with the padding."""
-TOKENS_PER_SECOND = 6.5
-"""The model's own limit on what can be said; beyond it lies only repetition."""
 SPARE_TOKENS = 2
 PEAK = 0.95
 """Level that the utterance's largest sample is brought to"""
@@ -94,7 +92,8 @@ class Moonshine(Recognizer):
         self._retries = round(model.decoding["retries"] * SAMPLE_RATE)
         self._sure = float(model.decoding["sure"])
         self._finished = float(model.decoding["finished"])
-        self._networks: Networks = OpenNetworks(model, precision, open_session)
+        networks = StaticNetworks if open_session.static else OpenNetworks
+        self._networks: Networks = networks(model, precision, open_session)
 
     def start(self) -> Decoding:
         return _MoonshineDecoding(self)

@@ -5,13 +5,16 @@ A model is a folder with a `model.toml` that names every file with its size and 
     moonshine-tiny-en/
       model.toml  tokenizer.bin  check.wav
       int8/encoder.onnx  int8/encoder.weights  int8/decoder.onnx  int8/decoder.weights
+      int8/encoder.tflite  int8/decoder.tflite
+
+A part is what one build makes and one rung reads: a precision in a format.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,15 @@ from edged.errors import ModelError
 MANIFEST = "model.toml"
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 """What a model can be built in"""
+FORMATS = {
+    "onnx": ("fp32", "fp16", "int8", "int4"),
+    "tflite": ("fp32", "fp16", "int8"),
+}
+"""The precisions that a format can be built in"""
+FORMAT_OF = {".onnx": "onnx", ".weights": "onnx", ".tflite": "tflite"}
+"""By a file's ending"""
+Part = tuple[str, str]
+"""Precision and format"""
 BUILD_VERSION = 4
 """Raised whenever `edged models build` would write other files from the same source."""
 
@@ -52,31 +64,57 @@ class Model:
 
     @property
     def precisions(self) -> list[str]:
-        return sorted({path.split("/")[0] for path in self.files if "/" in path})
+        return sorted({precision for precision, _ in self.parts})
+
+    @property
+    def parts(self) -> set[Part]:
+        return {part for path in self.files if (part := part_of(path))}
+
+    def precisions_for(self, endings: Collection[str]) -> list[str]:
+        """Those that a runtime has which opens files with these endings."""
+        formats = {FORMAT_OF.get(ending) for ending in endings}
+        return sorted({precision for precision, kind in self.parts if kind in formats})
 
     def path(self, name: str) -> Path:
         return self.folder / name
 
-    def files_for(self, precision: str) -> Iterator[str]:
-        """The files that a rung of this precision reads."""
-        return (path for path in self.files if path.split("/")[0] == precision or "/" not in path)
+    def files_for(self, precision: str, endings: Collection[str]) -> Iterator[str]:
+        """The files that a rung of this precision reads, whose runtime opens these endings."""
+        formats = {FORMAT_OF.get(ending) for ending in endings}
+        for path in self.files:
+            part = part_of(path)
+            if part is None or (part[0] == precision and part[1] in formats):
+                yield path
 
-    def digest(self, precision: str) -> str:
-        """One short hash over all files of a precision: the model's identity in measurements."""
-        joined = "".join(self.files[path]["sha256"] for path in sorted(self.files_for(precision)))
+    def digest(self, precision: str, endings: Collection[str]) -> str:
+        """One short hash over all of them: the model's identity in measurements."""
+        paths = sorted(self.files_for(precision, endings))
+        joined = "".join(self.files[path]["sha256"] for path in paths)
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
-    def verify(self, precision: str) -> None:
-        """Read every file of a precision; raise ModelError naming the first that is not whole."""
-        if precision not in self.precisions:
+    def verify(self, precision: str, endings: Collection[str]) -> None:
+        """Read every one of them; raise ModelError naming the first that is not whole."""
+        if precision not in self.precisions_for(endings):
+            formats = sorted({FORMAT_OF.get(ending, ending) for ending in endings})
             raise ModelError(
-                f"{self.name} has no {precision} build in {self.folder}. "
-                f"Run: edged models build {self.name}",
+                f"{self.name} has no {precision} build for {', '.join(formats)} in {self.folder}. "
+                f"Run: edged models build {self.name} --precision {precision} "
+                + " ".join(f"--format {name}" for name in formats),
                 path=self.folder / precision,
                 code="model_missing",
             )
-        for name in self.files_for(precision):
+        self.verify_files(self.files_for(precision, endings))
+
+    def verify_files(self, names: Iterable[str]) -> None:
+        """Read these files; raise ModelError naming the first that is not whole."""
+        for name in names:
             _verify_file(self.path(name), self.files[name])
+
+
+def part_of(path: str) -> Part | None:
+    """The part that a file belongs to; None for those that every rung reads."""
+    precision, _, name = path.rpartition("/")
+    return (precision, FORMAT_OF.get(Path(name).suffix, "")) if precision else None
 
 
 def _verify_file(path: Path, expected: Mapping[str, Any]) -> None:
@@ -148,13 +186,13 @@ class ModelStore:
         names = (path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
         return sorted(name for name in names if not name.startswith("."))
 
-    def built(self) -> dict[str, list[str]]:
-        """The precisions of every model whose manifest can be read."""
-        precisions = {}
+    def built(self) -> dict[str, Model]:
+        """Every model whose manifest can be read."""
+        models = {}
         for name in self.names():
             with suppress(ModelError):
-                precisions[name] = self.get(name).precisions
-        return precisions
+                models[name] = self.get(name)
+        return models
 
     def get(self, name: str) -> Model:
         """The model called `name`. Raises ModelError when there is none."""

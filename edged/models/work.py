@@ -25,3 +25,9 @@ def product_bytes(model: Any) -> int:
         for constant in model.graph.initializer
         if constant.name in used
     )
+
+
+def work_name(part: tuple[str, str]) -> str:
+    """What the manifest calls the work of a precision in a format."""
+    precision, kind = part
+    return precision if kind == "onnx" else f"{precision} {kind}"

@@ -33,7 +33,8 @@ def rungs(
     **asked: Any,
 ) -> list[str]:
     section = EngineSection.model_validate(asked)
-    found = Selection(section, built, ORDER, known).candidates()
+    by_provider = {model: {"onnxruntime": precisions} for model, precisions in built.items()}
+    found = Selection(section, by_provider, ORDER, known).candidates()
     return [
         f"{rung.model.split('-')[1]} {rung.device} {rung.precision}"
         for rung in ladder(section, found, Adaptive())

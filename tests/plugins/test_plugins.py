@@ -117,7 +117,7 @@ def test_broken_plugins_are_listed_with_their_reasons(install: Install) -> None:
     ):
         assert not plugins[name]["usable"], name
         assert words in plugins[name]["reason"], name
-    for name in ("onnxruntime", "moonshine", "silero", "recorder"):
+    for name in ("onnxruntime", "tflite", "moonshine", "silero", "recorder"):
         assert plugins[name]["usable"], plugins[name]["reason"]
     assert {p["name"] for p in found["providers"]} >= {"onnxruntime", "recorder"}
 
@@ -164,7 +164,8 @@ def test_importing_the_plugins_imports_no_runtime() -> None:
         "import sys; from edged.plugins import Plugins;"
         "plugins = Plugins.discover();"
         "assert not [p.error for p in plugins.all if p.error];"
-        "print([m for m in ('onnxruntime', 'onnx', 'openvino', 'soxr') if m in sys.modules])"
+        "runtimes = ('onnxruntime', 'onnx', 'openvino', 'ai_edge_litert', 'soxr');"
+        "print([m for m in runtimes if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
