@@ -38,7 +38,8 @@ class EngineSection(_Section):
     model: str = Field("auto", description="auto, or the name of a model (`edged models list`)")
     precision: str = Field(
         "auto",
-        description="auto, or one of fp32, fp16, int8 and int4 (`edged probe` tells which work)",
+        description="auto, or one of fp32, bf16, fp16, int8 and int4 "
+        "(`edged probe` tells which work)",
     )
     provider: str = Field("auto", description="auto, or an execution provider (`edged plugins`)")
     device: str = Field("auto", description="auto, or a device of the provider")

@@ -31,7 +31,7 @@ from edged.messages import (
 from edged.microphone import Microphone, MicrophoneState, SourceOptions
 from edged.models.inventory import imported_sources, store
 from edged.models.sources import SOURCES, find_source, source_named
-from edged.models.store import FORMAT_OF
+from edged.models.store import FORMAT_OF, stored_as
 from edged.notify import notify
 from edged.plugins import Plugins
 from edged.recognizer import SAMPLE_RATE
@@ -344,7 +344,7 @@ async def _mend(rung: Rung) -> bool:
     try:
         if not find_source(source_named(rung.model), imported_sources()):
             return False
-        await build_apart(rung.model, rung.precision, _endings(rung.provider))
+        await build_apart(rung.model, stored_as(rung.precision), _endings(rung.provider))
     except (ModelError, OSError) as error:
         log.error("%s", error)
         return False
@@ -359,6 +359,7 @@ async def ensure_models(configuration: Configuration) -> None:
     precision = configuration.engine.precision
     if precision == choose.AUTO:
         precision = choose.DEFAULT[-1]
+    precision = stored_as(precision)
     for source in SOURCES:
         if wanted not in {choose.AUTO, source.name}:
             continue

@@ -119,7 +119,8 @@ def _load(manager: pluggy.PluginManager, entry: importlib.metadata.EntryPoint) -
             plugin.supplies[hook] = _call(manager, module, hook)
     except (Exception, SystemExit) as error:  # noqa: BLE001  a stranger's code
         plugin.supplies = {}
-        plugin.error = f"{type(error).__name__}: {error}"
+        known = isinstance(error, EdgedError)
+        plugin.error = str(error) if known else f"{type(error).__name__}: {error}"
         if manager.is_registered(sys.modules.get(entry.module)):
             manager.unregister(name=entry.name)
     return plugin

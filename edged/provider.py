@@ -43,6 +43,8 @@ class Device:
     """For people: "Intel Core Ultra NPU" """
     static: bool = False
     """Whether it takes only graphs whose shapes are all fixed"""
+    computes: tuple[str, ...] = ()
+    """Precisions that no file is in, but that it computes float32's files in when told: bf16"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,9 @@ class SessionOptions:
     """`[providers.NAME]` of the configuration, as it stands there."""
     inspect: bool = False
     """Whether `Session.placement` is wanted, which may make opening slower."""
+    cache: Path | None = None
+    """Folder of this provider's own for what it compiles. It need not exist yet, and may not be
+    writable: then it is compiled anew each time."""
 
 
 class Session(ABC):

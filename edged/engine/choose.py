@@ -14,7 +14,7 @@ from edged.hardware.root import Root
 from edged.messages import Ready, Rung
 from edged.models.inventory import store
 from edged.models.sources import SOURCES
-from edged.models.store import FORMAT_OF, PRECISIONS
+from edged.models.store import COMPUTED, FORMAT_OF, stored_as
 from edged.plugins import Plugins
 from edged.policy import Candidate, Demand, Policy
 
@@ -97,7 +97,7 @@ class Selection:
             model: [
                 self._candidate(rung)
                 for device in self._devices()
-                for precision in PRECISIONS
+                for precision in COMPUTED
                 if self._may_serve(rung := Rung(model, *device, precision))
             ]
             for model in dict.fromkeys([*models, *named])
@@ -119,7 +119,7 @@ class Selection:
         return self._is_there(rung) and self._suits(rung, verdict) and (is_proven or is_named)
 
     def _is_there(self, rung: Rung) -> bool:
-        if rung.precision in self._built.get(rung.model, {}).get(rung.provider, ()):
+        if stored_as(rung.precision) in self._built.get(rung.model, {}).get(rung.provider, ()):
             return True
         is_named = self._section.model == rung.model and meets(self._section, rung)
         return is_named and (

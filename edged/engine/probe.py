@@ -34,7 +34,7 @@ from edged.hardware.root import RECORD, Root
 from edged.messages import Rung
 from edged.models.inventory import imported_sources, store
 from edged.models.sources import SOURCES, find_source, source_named
-from edged.models.store import FORMAT_OF, FORMATS, PRECISIONS, Model
+from edged.models.store import COMPUTED, FORMAT_OF, FORMATS, Model, stored_as
 from edged.plugins import Plugins
 from edged.provider import devices
 
@@ -57,6 +57,8 @@ class ProviderReport(msgspec.Struct, frozen=True):
     version: str | None
     devices: list[str]
     error: str | None = None
+    computes: dict[str, list[str]] = {}
+    """By device the precisions that it computes float32's files in"""
 
 
 class ProfileReport(msgspec.Struct, frozen=True):
@@ -100,8 +102,10 @@ class ProbeReport(msgspec.Struct, frozen=True, kw_only=True):
 def ask(provider: Any, extra: Mapping[str, Any]) -> ProviderReport:
     """What a provider offers with its section of the configuration, asked in this process."""
     try:
-        found = [device.name for device in devices(provider, extra)]
-        return ProviderReport(provider.name, provider.version(), found)
+        found = devices(provider, extra)
+        computes = {device.name: list(device.computes) for device in found if device.computes}
+        names = [device.name for device in found]
+        return ProviderReport(provider.name, provider.version(), names, computes=computes)
     except Exception as error:  # noqa: BLE001  a stranger's code
         message = error.message if isinstance(error, EdgedError) else repr(error)
         return ProviderReport(provider.name, None, [], message)
@@ -414,12 +418,13 @@ def _rungs(
         for report in reports:
             for device in report.devices:
                 built = model.precisions_for(formats.get(report.name, frozenset()))
-                for precision in sorted(built, key=_order):
+                computed = (p for p in report.computes.get(device, []) if stored_as(p) in built)
+                for precision in sorted([*built, *computed], key=_order):
                     yield Rung(model.name, report.name, device, precision)
 
 
 def _order(precision: str) -> tuple[int, str]:
-    known = PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS)
+    known = COMPUTED.index(precision) if precision in COMPUTED else len(COMPUTED)
     return known, precision
 
 
@@ -447,10 +452,11 @@ def _status_of_hardware(obstacles: Sequence[Obstacle]) -> Literal["works", "degr
 def _is_wanting(verdict: Verdict, named: Sequence[str]) -> bool:
     """Whether a rung is less than could be hoped for.
 
-    That few bits write other words is in their nature: no fault of this machine, unless the model
-    was asked for by name.
+    That few bits write other words is in their nature, and so is what a device does not compute in:
+    no fault of this machine, unless the model was asked for by name.
     """
-    in_its_nature = verdict.code == "wrong_text" and verdict.rung.precision.startswith("int")
+    few_bits = verdict.code == "wrong_text" and verdict.rung.precision.startswith("int")
+    in_its_nature = few_bits or verdict.code == "precision_unsupported"
     return bool(verdict.code) and not (in_its_nature and verdict.rung.model not in named)
 
 

@@ -22,6 +22,7 @@ from edged.hardware.accelerators import Accelerator
 from edged.hardware.machine import Machine, find
 from edged.messages import Rung
 from edged.models.inventory import store
+from edged.models.store import stored_as
 from edged.plugins import Plugins
 
 FILE = "verdicts.json"
@@ -139,7 +140,7 @@ def _digest(rung: Rung, endings: Collection[str]) -> str | None:
     except ModelError:
         return None
     built = model.precisions_for(endings)
-    return model.digest(rung.precision, endings) if rung.precision in built else None
+    return model.digest(rung.precision, endings) if stored_as(rung.precision) in built else None
 
 
 def _rung(entry: _Entry) -> Rung | None:

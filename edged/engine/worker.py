@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from edged import channel
+from edged import channel, paths
 from edged.errors import EdgedError
 from edged.messages import (
     Audio,
@@ -185,7 +185,8 @@ class _Nearby:
                 found = provider.probe()
                 nearest = next((device for device in found if device.kind == "cpu"), found[0])
                 extra = self._options.extra.get(provider.name, {})
-                return Opener(provider, nearest, SessionOptions(extra=extra))(path, parallel)
+                options = SessionOptions(extra=extra, cache=_cache(provider.name))
+                return Opener(provider, nearest, options)(path, parallel)
         raise EdgedError(f"No provider opens {path}", code="plugin_missing")
 
 
@@ -196,8 +197,14 @@ def opener(
     from edged.provider import Opener, SessionOptions
 
     extra = options.extra.get(provider.name, {})
-    session_options = SessionOptions(options.threads(False), precision, extra, inspect)
+    cache = _cache(provider.name)
+    session_options = SessionOptions(options.threads(False), precision, extra, inspect, cache)
     return Opener(provider, device, session_options, options.threads(True))
+
+
+def _cache(provider: str) -> Path:
+    """Where a provider may keep what it compiles."""
+    return paths.cache_directory() / "compiled" / provider
 
 
 def find_device(provider: str, devices: Sequence[Any], name: str) -> Any:

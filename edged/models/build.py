@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -43,8 +43,10 @@ CHECK_SECONDS = 6.0
 """Length of the check clip."""
 _CHECK_SAMPLES = round(CHECK_SECONDS * SAMPLE_RATE)
 
-OpenRecognizer = Callable[[Model, Part], Recognizer]
-"""Loads a part of a model on the CPU."""
+OpenRecognizer = Callable[..., Recognizer]
+"""Loads a part of a model on the CPU; told endings, from files with these."""
+WEIGHTS_ONLY = ".qdq.onnx"
+"""Ending of a graph for runtimes that multiply with quantised weights in their own way"""
 Progress = Callable[[str, float], None]
 """Told the stage and the share done, 0 to 1."""
 REFERENCE_PART = ("fp32", "onnx")
@@ -168,7 +170,9 @@ class _Build:
         features = np.load(model.path(REFERENCE))
         clip = read_clip(model.path(CHECK_CLIP))
         for part in self._parts:
-            _compare(self._open(model, part), part, text, features, clip)
+            for endings in _forms(model, part):
+                recognizer = self._open(model, part, endings)
+                _compare(recognizer, part, text, features, clip)
         if self._makes_reference and REFERENCE_PART not in self._parts:
             _remove(self._work, REFERENCE_PART)
         return text, gate
@@ -262,13 +266,19 @@ def _save_static(weights: Weights, precision: str, work: Path) -> dict[str, int]
 def _save_precision(weights: Weights, precision: str, work: Path) -> dict[str, int]:
     """Write a precision's graphs; returns the bytes of the weights that each multiplies with."""
     from edged.models import graph
-    from edged.models.quantize import halve, quantize_decoder, quantize_encoder
+    from edged.models.quantize import (
+        halve,
+        quantize_decoder,
+        quantize_encoder,
+        quantize_weights,
+    )
     from edged.models.work import product_bytes
 
     encoder, decoder = graph.encoder(weights), graph.decoder(weights)
     if precision == "fp16":
         encoder, decoder = halve(encoder), halve(decoder)
     elif precision in {"int8", "int4"}:
+        _save(quantize_weights(graph.encoder(weights)), work / precision / f"encoder{WEIGHTS_ONLY}")
         encoder = quantize_encoder(encoder)
         decoder = quantize_decoder(decoder, bits=int(precision.removeprefix("int")))
     sizes = {"encoder": product_bytes(encoder), "decoder": product_bytes(decoder)}
@@ -316,6 +326,15 @@ def _write_gate(model: Model, reference: Recognizer) -> dict[str, str]:
         for number, clip in enumerate(clips, 1)
         if (name := f"gate-{number:02}.wav")
     }
+
+
+def _forms(model: Model, part: Part) -> Iterator[Collection[str]]:
+    """Endings of what the part's runtimes open: each way to read its files."""
+    precision, kind = part
+    plain = {f".{kind}"}
+    yield plain
+    if f"{precision}/encoder{WEIGHTS_ONLY}" in model.files:
+        yield plain | {WEIGHTS_ONLY}
 
 
 def _write_manifest(

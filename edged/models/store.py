@@ -5,6 +5,7 @@ A model is a folder with a `model.toml` that names every file with its size and 
     moonshine-tiny-en/
       model.toml  tokenizer.bin  check.wav
       int8/encoder.onnx  int8/encoder.weights  int8/decoder.onnx  int8/decoder.weights
+      int8/encoder.qdq.onnx  int8/encoder.qdq.weights
       int8/encoder.tflite  int8/decoder.tflite
 
 A part is what one build makes and one rung reads: a precision in a format.
@@ -34,7 +35,11 @@ FORMAT_OF = {".onnx": "onnx", ".weights": "onnx", ".tflite": "tflite"}
 """By a file's ending"""
 Part = tuple[str, str]
 """Precision and format"""
-BUILD_VERSION = 4
+STORED_AS = {"bf16": "fp32"}
+"""Precisions without files of their own: a runtime is told to compute another's files in them"""
+COMPUTED = ("fp32", "bf16", "fp16", "int8", "int4")
+"""What a rung can compute in"""
+BUILD_VERSION = 5
 """Raised whenever `edged models build` would write other files from the same source."""
 
 
@@ -60,10 +65,11 @@ class Model:
     work: Mapping[str, Any] | None
     """How much there is to compute and to read (`work.py`); None if a build did not count it"""
     files: Mapping[str, Mapping[str, Any]]
-    """Relative path to {sha256, bytes}; a precision's files lie in a folder of its name."""
+    """Relative path to {sha256, bytes}; files of a stored precision lie in a folder of its name."""
 
     @property
     def precisions(self) -> list[str]:
+        """Those that it is built in."""
         return sorted({precision for precision, _ in self.parts})
 
     @property
@@ -75,6 +81,22 @@ class Model:
         formats = {FORMAT_OF.get(ending) for ending in endings}
         return sorted({precision for precision, kind in self.parts if kind in formats})
 
+    def graph(self, precision: str, name: str, formats: Collection[str]) -> Path:
+        """The file of a graph in a form that a provider opens, the most special of them.
+
+        `formats` are endings; .qdq.onnx is more special than .onnx. Raises ModelError.
+        """
+        stem = f"{stored_as(precision)}/{name}"
+        for ending in sorted(formats, key=lambda ending: (-len(ending), ending)):
+            if stem + ending in self.files:
+                return self.path(stem + ending)
+        raise ModelError(
+            f"{self.name} has no {stem} as {' or '.join(sorted(formats))} in {self.folder}. "
+            f"Run: edged models build {self.name}",
+            path=self.path(stem),
+            code="model_missing",
+        )
+
     def path(self, name: str) -> Path:
         return self.folder / name
 
@@ -83,7 +105,7 @@ class Model:
         formats = {FORMAT_OF.get(ending) for ending in endings}
         for path in self.files:
             part = part_of(path)
-            if part is None or (part[0] == precision and part[1] in formats):
+            if part is None or (part[0] == stored_as(precision) and part[1] in formats):
                 yield path
 
     def digest(self, precision: str, endings: Collection[str]) -> str:
@@ -94,13 +116,14 @@ class Model:
 
     def verify(self, precision: str, endings: Collection[str]) -> None:
         """Read every one of them; raise ModelError naming the first that is not whole."""
-        if precision not in self.precisions_for(endings):
-            formats = sorted({FORMAT_OF.get(ending, ending) for ending in endings})
+        stored = stored_as(precision)
+        if stored not in self.precisions_for(endings):
+            formats = sorted({FORMAT_OF[ending] for ending in endings if ending in FORMAT_OF})
             raise ModelError(
-                f"{self.name} has no {precision} build for {', '.join(formats)} in {self.folder}. "
-                f"Run: edged models build {self.name} --precision {precision} "
+                f"{self.name} has no {stored} build for {', '.join(formats)} in {self.folder}. "
+                f"Run: edged models build {self.name} --precision {stored} "
                 + " ".join(f"--format {name}" for name in formats),
-                path=self.folder / precision,
+                path=self.folder / stored,
                 code="model_missing",
             )
         self.verify_files(self.files_for(precision, endings))
@@ -109,6 +132,11 @@ class Model:
         """Read these files; raise ModelError naming the first that is not whole."""
         for name in names:
             _verify_file(self.path(name), self.files[name])
+
+
+def stored_as(precision: str) -> str:
+    """The precision whose files are read for this one."""
+    return STORED_AS.get(precision, precision)
 
 
 def part_of(path: str) -> Part | None:

@@ -48,6 +48,12 @@ class OnnxRuntime(ExecutionProvider):
                 f"onnxruntime has no device {device.name} here; it has: "
                 + ", ".join(known.name for known in self.probe())
             )
+        if options.precision == "bf16":
+            raise ProviderError(
+                f"onnxruntime does not compute float32's files in bf16 on {device.name}. "
+                "Choose another engine.precision or engine.provider: edged probe",
+                code="precision_unsupported",
+            )
         kind = _OnnxSession if device == CPU else _BoundSession
         return kind(model, device, options)
 

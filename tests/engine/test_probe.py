@@ -32,13 +32,18 @@ def looked(*models: str, **how: bool) -> ProbeReport:
     return asyncio.run(probe_machine(configuration, models, **{"build": False, **how}))
 
 
+def of_provider(report: ProbeReport, provider: str) -> list[Verdict]:
+    """Its verdicts: what else is installed here has its own."""
+    return [verdict for verdict in report.verdicts if verdict.rung.provider == provider]
+
+
 @pytest.fixture
 def report(tiny_cache: Path) -> ProbeReport:
     return looked(TINY)
 
 
 def test_every_built_rung_is_proven(report: ProbeReport) -> None:
-    [verdict] = report.verdicts
+    [verdict] = of_provider(report, "onnxruntime")
     assert verdict.rung == report.effective == Rung(TINY, "onnxruntime", "cpu", "int8")
     assert verdict.ok
     assert "times faster than real time" in report.sentence
@@ -91,11 +96,11 @@ def test_a_cache_that_cannot_be_written_is_told_and_harms_nothing(tiny_cache: Pa
 def test_a_model_that_is_missing_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGED_CACHE_DIR", str(tmp_path))
     report = looked(TINY, build=True)
-    verdicts = [v for v in report.verdicts if v.rung.provider == "onnxruntime"]
-    assert [v.rung.precision for v in verdicts] == ["fp32", "fp16", "int8", "int4"]
-    *good, rough = verdicts
+    proven = of_provider(report, "onnxruntime")
+    assert [v.rung.precision for v in proven] == ["fp32", "fp16", "int8", "int4"]
+    *good, rough = proven
     if importlib.util.find_spec("ai_edge_litert"):
-        static = [v for v in report.verdicts if v.rung.provider == "tflite"]
+        static = of_provider(report, "tflite")
         assert [v.rung.precision for v in static] == ["fp32", "fp16", "int8"]
         good += static
     assert all(verdict.ok and verdict.gigaflops for verdict in good)
@@ -103,6 +108,14 @@ def test_a_model_that_is_missing_is_built(tmp_path: Path, monkeypatch: pytest.Mo
     assert (rough.gate_error_rate or 0) > GATE_RATE
     assert report.status == "degraded"  # because it was asked for by name
     assert not report.notes
+    [openvino] = [p for p in report.providers if p.name == "openvino"] or [None]
+    if openvino is not None:
+        verdicts = {v.rung.precision: v for v in of_provider(report, "openvino")}
+        also = openvino.computes.get("cpu", [])
+        assert verdicts.keys() == {"fp32", *also, "fp16", "int8", "int4"}
+        assert {"fp32", "int8", *also} <= {word for word, v in verdicts.items() if v.ok}
+        assert all("ever tried" in (v.text or "").lower() for v in verdicts.values())
+        assert {tuple(v.placement) for v in verdicts.values()} == {("cpu",)}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +146,8 @@ def test_every_device_of_every_provider_is_tried(
     stranger.install(tmp_path, monkeypatch, "segfault loaded")
     monkeypatch.syspath_prepend(tmp_path)
     report = looked(TINY)
-    codes = {(v.rung.provider, v.rung.device): v.code for v in report.verdicts}
+    proven = [*of_provider(report, "onnxruntime"), *of_provider(report, "stranger")]
+    codes = {(v.rung.provider, v.rung.device): v.code for v in proven}
     assert codes == {
         ("onnxruntime", "cpu"): None,
         ("stranger", "cpu"): "crashed",

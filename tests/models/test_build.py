@@ -64,11 +64,10 @@ def test_a_built_model_is_whole_and_says_where_it_is_from(rebuilt: Path) -> None
     assert "ever tried" in model.check_text.lower()
     for precision in model.precisions:
         model.verify(precision, ONNX)
-    sizes = {
-        precision: sum(model.files[file]["bytes"] for file in model.files_for(precision, ONNX))
-        for precision in model.precisions
-    }
-    assert sizes["int8"] < sizes["fp32"] / 3
+    sizes = {name: file["bytes"] for name, file in model.files.items()}
+    for graph, form in (("encoder", ""), ("encoder", ".qdq"), ("decoder", "")):
+        whole = sizes[f"fp32/{graph}.weights"]
+        assert sizes[f"int8/{graph}{form}.weights"] < whole / 2
 
 
 def test_a_build_is_the_same_every_time(rebuilt: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edged.models.quantize import BLOCK, block_quantize
+from edged.models.quantize import BLOCK, block_quantize, quantize_weights
 
 
 def test_block_quantisation_is_within_half_a_step() -> None:
@@ -12,6 +12,22 @@ def test_block_quantisation_is_within_half_a_step() -> None:
     restored = (values.astype(np.float32) - zero[..., None]) * scale[..., None]
     restored = restored.reshape(5, -1)[:, :70].T
     assert np.abs(restored - weight).max() <= scale.max() / 2 + 1e-6
+
+
+def test_weights_alone_are_within_half_a_step() -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.random.default_rng(0).normal(0, 1, (70, 5)).astype(np.float32)
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 70])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])
+    constants = [numpy_helper.from_array(weight, "w")]
+    graph = helper.make_graph([product], "product", [x], [y], constants)
+    model = quantize_weights(helper.make_model(graph))
+    assert [node.op_type for node in model.graph.node] == ["DequantizeLinear", "MatMul"]
+    values, scale = (numpy_helper.to_array(tensor) for tensor in model.graph.initializer)
+    assert values.dtype == np.int8
+    assert np.abs(values * scale - weight).max() <= scale.max() / 2 + 1e-6
 
 
 def test_constant_and_zero_blocks_survive() -> None:

@@ -163,7 +163,7 @@ def test_importing_the_plugins_imports_no_runtime() -> None:
     program = (
         "import sys; from edged.plugins import Plugins;"
         "plugins = Plugins.discover();"
-        "assert not [p.error for p in plugins.all if p.error];"
+        "assert all('pip install' in p.error for p in plugins.all if p.error);"
         "runtimes = ('onnxruntime', 'onnx', 'openvino', 'ai_edge_litert', 'soxr');"
         "print([m for m in runtimes if m in sys.modules])"
     )

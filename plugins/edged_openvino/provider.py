@@ -1,0 +1,123 @@
+"""The provider: which devices there are, and how a graph is compiled for one of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edged.errors import ProviderError
+from edged.provider import Device, ExecutionProvider, Session, SessionOptions
+from edged_openvino.blobs import tidy
+from edged_openvino.caches import CachedSession, caches
+from edged_openvino.runtime import core, openvino, told
+from edged_openvino.session import GraphSession
+
+KINDS = ("npu", "gpu", "cpu")
+"""Of devices that graphs are loaded on, best first; AUTO, HETERO and the like choose others"""
+FIXED_SHAPES = ("npu",)
+"""Kinds whose compiler takes no open shape"""
+COMPUTED_IN = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f16", "int4": "f16"}
+"""By precision, what everything is computed in that is not quantised"""
+COMPUTED_ON_CPU = {**COMPUTED_IN, "fp16": "f32", "int8": "f32", "int4": "f32"}
+"""A processor has no half precision of its own; float32 beside quantised products takes less time
+than bf16, and is nearer to the truth"""
+CAPABILITIES = {"f32": "FP32", "f16": "FP16", "bf16": "BF16"}
+"""What a device says of itself when it computes so"""
+STEPS = 32
+"""Shapes of a graph with caches that come again: one for each token of a text. Without them a token
+takes half as long again; of other graphs no shape does, and each takes 9 MB."""
+NO_OPERATORS = {"Parameter", "Constant", "Result"}
+
+
+class OpenVino(ExecutionProvider):
+    """The `openvino` package."""
+
+    name: ClassVar[str] = "openvino"
+    formats: ClassVar[frozenset[str]] = frozenset({".onnx", ".qdq.onnx", ".xml"})
+    packages: ClassVar[Sequence[str]] = ("openvino",)
+
+    def version(self) -> str:
+        return str(openvino().__version__).partition("-")[0]
+
+    def probe(self) -> Sequence[Device]:
+        devices = [_device(name) for name in core().available_devices]
+        known = [device for device in devices if device.kind in KINDS]
+        return sorted(known, key=lambda device: KINDS.index(device.kind))
+
+    def open(self, model: Path, device: Device, options: SessionOptions) -> Session:
+        if device not in self.probe():
+            known = ", ".join(found.name for found in self.probe())
+            raise ProviderError(
+                f"openvino has no device {device.name} here; it has: {known}",
+                code="device_missing",
+            )
+        with told(f"load {model} on {device.name}"):
+            graph = core().read_model(model)
+            carried = caches(graph)
+            settings = dict(_settings(device, options, STEPS if carried else 0))
+            placement = _placement(graph, device) if options.inspect else {}
+            if carried:
+                return CachedSession(carried, graph, device, settings, placement)
+            return GraphSession(graph, device, settings, placement)
+
+
+def _device(name: str) -> Device:
+    """What the runtime calls GPU.0 is gpu.0 here."""
+    kind = name.lower().partition(".")[0]
+    label = str(core().get_property(name, "FULL_DEVICE_NAME"))
+    computes = ("bf16",) if CAPABILITIES["bf16"] in _capabilities(name) else ()
+    return Device(name.lower(), kind, label, kind in FIXED_SHAPES, computes)
+
+
+def _capabilities(name: str) -> Sequence[str]:
+    words: Sequence[str] = core().get_property(name.upper(), "OPTIMIZATION_CAPABILITIES")
+    return words
+
+
+def _settings(device: Device, options: SessionOptions, shapes: int) -> Iterator[tuple[str, Any]]:
+    """The runtime's properties for a graph whose kernels are kept for so many shapes; those of the
+    configuration go over ours."""
+    yield "PERFORMANCE_HINT", "LATENCY"
+    yield "INFERENCE_PRECISION_HINT", _computed_in(device, options.precision)
+    if device.kind == "cpu":
+        yield "NUM_STREAMS", 1
+        yield "INFERENCE_NUM_THREADS", options.threads
+        # Which cores are whose is the daemon's to say, and a robot has other work for them too.
+        yield "ENABLE_CPU_PINNING", False
+        yield "CPU_RUNTIME_CACHE_CAPACITY", shapes
+    if options.cache and not (device.kind == "cpu" and options.inspect) and tidy(options.cache):
+        # Not for every rung of a processor that is only tried: it compiles in half a second, and
+        # what it keeps is a copy of the weights.
+        yield "CACHE_DIR", str(options.cache)
+    yield from options.extra.get(device.kind, {}).items()
+    if device.name != device.kind:
+        yield from options.extra.get(device.name, {}).items()
+
+
+def _computed_in(device: Device, precision: str) -> str:
+    """The precision hint: never the runtime's own choice, which differs from machine to machine.
+
+    Raises ProviderError where the device would compute in another one without a word.
+    """
+    hint = (COMPUTED_ON_CPU if device.kind == "cpu" else COMPUTED_IN)[precision]
+    offered = _capabilities(device.name)
+    if CAPABILITIES[hint] not in offered:
+        raise ProviderError(
+            f"{device.name} does not compute in {precision}; it offers: {', '.join(offered)}. "
+            "Choose another engine.precision: edged probe",
+            code="precision_unsupported",
+        )
+    return hint
+
+
+def _placement(graph: Any, device: Device) -> Mapping[str, int]:
+    """Operators by the device that the runtime says takes them."""
+    taken = core().query_model(graph, device.name.upper())
+    operators = (
+        node.get_friendly_name()
+        for node in graph.get_ops()
+        if node.get_type_name() not in NO_OPERATORS
+    )
+    return Counter(taken[name].lower() for name in operators if name in taken)
