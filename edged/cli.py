@@ -13,15 +13,19 @@ import msgspec
 import typer
 
 from edged import __version__
+from edged.commands import Commands
 from edged.errors import EdgedError
 
 app = typer.Typer(
     name="edged",
+    cls=Commands,
     help="Local streaming speech recognition, as a daemon.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+plugins_app = typer.Typer()
 models_app = typer.Typer(help="Build, check and list models.", no_args_is_help=True)
+app.add_typer(plugins_app, name="plugins")
 app.add_typer(models_app, name="models")
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
@@ -194,13 +198,39 @@ def devices(json: Json = False) -> None:
         _table(("identity", "name", "channels", "hertz", "default"), rows)
 
 
-@app.command()
-def plugins(json: Json = False) -> None:
+@plugins_app.callback(invoke_without_command=True)
+def plugins(
+    context: typer.Context,
+    json: Json = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Try again what could not be loaded.")
+    ] = False,
+) -> None:
     """List plugins, with the reason for each that is not usable, and what providers find here."""
+    if context.invoked_subcommand is None:
+        _list_plugins(json, fresh)
+
+
+@plugins_app.command("new")
+def plugins_new(
+    name: Annotated[str, typer.Argument(help="Small letters; the distribution is edged-NAME.")],
+    kind: Annotated[
+        str, typer.Option(help="provider, recognizer, sink, source, router or command.")
+    ] = "provider",
+    folder: Annotated[Path, typer.Option(help="Where to write it.")] = Path(),
+) -> None:
+    """Write a plugin that works, with a test of its contract, to be made into yours."""
+    from edged.skeleton import write
+
+    written = write(name, kind, folder)
+    typer.echo(f"{written} is written. Run: pip install {written}; edged conformance {name}")
+
+
+def _list_plugins(json: bool, fresh: bool) -> None:
     from edged.engine.probe import probe_apart
     from edged.plugins import Plugins
 
-    installed = Plugins.discover().all
+    installed = (Plugins.look_again() if fresh else Plugins.discover()).all
     configuration = _read_configuration(None, {})
     providers = asyncio.run(probe_apart(configuration.providers))
     if json:
@@ -223,6 +253,37 @@ def plugins(json: Json = False) -> None:
         ("provider", "version", "devices"),
         [(p.name, p.version or "", p.error or ", ".join(p.devices)) for p in providers],
     )
+
+
+@app.command()
+def conformance(
+    name: Annotated[str, typer.Argument(help="A plugin, or what one supplies (`edged plugins`).")],
+    model: Annotated[str | None, typer.Option(help="The built model to check with.")] = None,
+    device: Annotated[str | None, typer.Option(help="This device only.")] = None,
+    json: Json = False,
+) -> None:
+    """Hold a plugin against the contracts that it implements.
+
+    Each check is tried in a process that may crash or block. Exit code 0: all hold. 1: one does
+    not.
+    """
+    from edged.testing import apart
+    from edged.testing.plan import Wish, find
+
+    wish = Wish(name, model, device)
+    find(wish)  # says what there is, if that is nothing
+    results = []
+    with _progress("checking") as advance:
+        for result in apart.run(wish):
+            advance(str(result), 0.0)
+            results.append(result)
+    if json:
+        _write_json(results)
+    else:
+        rows = [(r.subject, r.sentence, r.reason or "yes") for r in results]
+        _table(("of", "what must hold", "holds"), rows)
+    if not all(result.passed for result in results):
+        sys.exit(1)
 
 
 @app.command()
@@ -378,6 +439,17 @@ def models_verify(json: Json = False) -> None:
         sys.exit(problems[0].exit_code)
     if not json:
         typer.echo("All models are whole.")
+
+
+@models_app.command("add")
+def models_add(
+    folder: Annotated[Path, typer.Argument(help="A folder with model.toml, check.wav and files.")],
+) -> None:
+    """Take a model of a plugin's recogniser into the store."""
+    from edged.models.inventory import add
+
+    model = add(folder)
+    typer.echo(f"{model.name}: {', '.join(model.precisions)}, writes {model.check_text!r}")
 
 
 @models_app.command("import")

@@ -65,7 +65,7 @@ class MicrophoneSection(_Section):
     source: str = Field(
         "auto",
         description="auto, a microphone's identity (`edged devices`), program:COMMAND, "
-        "file:PATH (at the pace of time) or fast:PATH",
+        "file:PATH (at the pace of time), fast:PATH, or SCHEME:ADDRESS of a plugin's",
     )
     channel: int | None = Field(None, ge=0, description="Take this channel, from 0; else mix all")
     muted: bool = Field(False, description="Start muted")
@@ -130,6 +130,9 @@ class Configuration(BaseSettings):
     log: LogSection = LogSection()
     providers: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Options for a provider, handed over as they stand"
+    )
+    sinks: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Options for a plugin's transcript sink, likewise"
     )
 
     @classmethod

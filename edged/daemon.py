@@ -35,6 +35,7 @@ from edged.models.store import FORMAT_OF, stored_as
 from edged.notify import notify
 from edged.plugins import Plugins
 from edged.recognizer import SAMPLE_RATE
+from edged.sinks import Sinks
 from edged.transcripts import TranscriptStore
 
 log = get_logger(__name__)
@@ -58,6 +59,7 @@ class Daemon:
         self.models = store()
         self.hub = Hub(lambda: self.configuration.server.client_queue)
         self.transcripts: TranscriptStore | None = None
+        self.sinks = Sinks([], {})
         self.supervisor = make_supervisor(configuration, self._engine_changed)
         self._announced: EngineState | None = None
         """The engine that clients know of"""
@@ -85,6 +87,7 @@ class Daemon:
         if section.enabled:
             path = section.path or paths.state_directory() / "transcripts.sqlite"
             self.transcripts = TranscriptStore(path)
+        self.sinks = Sinks(self.plugins.sinks(), self.configuration.sinks)
         self.supervisor.start()
         patrol = Patrol(self.supervisor, profiles.matching().governor)
         self._patrol = asyncio.create_task(patrol.run())
@@ -96,7 +99,7 @@ class Daemon:
         self.stopping.set()
         notify("STOPPING=1")
         await self._stop_microphone()
-        self.hub.publish(Closed("stopping"))
+        self._publish(Closed("stopping"))
         deadline = time.monotonic() + FINISH_SECONDS
         while self.streams and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
@@ -107,6 +110,7 @@ class Daemon:
             self._patrol.cancel()
         await self._stop_microphone()
         await self.supervisor.stop()
+        await asyncio.to_thread(self.sinks.stop)
         if self.transcripts:
             self.transcripts.close()
 
@@ -132,6 +136,8 @@ class Daemon:
         sentences = [f"server.{name} changes with the next start, not now" for name in fixed]
         if new.transcripts != old.transcripts:
             sentences.append("transcripts changes with the next start, not now")
+        if new.sinks != old.sinks:
+            sentences.append("sinks changes with the next start, not now")
         return sentences
 
     # -- engine -----------------------------------------------------------------------------------
@@ -148,7 +154,7 @@ class Daemon:
             return
         self.moves += 1
         event = EngineChanged(before.effective, after.effective, after.reason or "")
-        self.hub.publish(event)
+        self._publish(event)
         for listener in list(self.engine_listeners):
             listener(event)
 
@@ -196,10 +202,19 @@ class Daemon:
         """An event of the microphone's stream."""
         if self.microphone:
             self.microphone.allow()
+        self._publish(event)
+
+    def _publish(self, event: Event) -> None:
+        """Tell everybody who follows the microphone."""
         self.hub.publish(self.remember(MICROPHONE, event))
 
     def remember(self, stream: str, event: Event) -> Event:
-        """Store a final that says something; returns it with its number."""
+        """Store a final that says something, and tell the sinks; returns it with its number."""
+        stored = self._store(stream, event)
+        self.sinks.put(stream, stored)
+        return stored
+
+    def _store(self, stream: str, event: Event) -> Event:
         if not isinstance(event, Final) or not event.text or self.transcripts is None:
             return event
         started = time.time() - (time.monotonic() - event.clock)
@@ -211,7 +226,7 @@ class Daemon:
         async def say_so() -> None:
             with contextlib.suppress(EngineError):
                 await stream.reached(position)
-                self.hub.publish(Closed("source_ended"))
+                self._publish(Closed("source_ended"))
 
         self._ending = asyncio.create_task(say_so())
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
-import sys
-from collections.abc import Iterable
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from edged import hookspecs
+from edged import hookspecs, vetting
 from edged.errors import EdgedError
 from edged.hookspecs import PROJECT
 
@@ -18,13 +21,22 @@ if TYPE_CHECKING:
     from edged.policy import Policy
     from edged.provider import ExecutionProvider
     from edged.recognizer import Recognizer, VoiceDetector
+    from edged.sink import TranscriptSink
+    from edged.source import AudioSource
 
-_HOOKS = (
-    "edged_execution_providers",
-    "edged_recognizers",
-    "edged_voice_detectors",
-    "edged_policies",
-)
+OURS = "edged"
+"""The distribution whose plugins are trusted"""
+NAMED_BY = {
+    "edged_execution_providers": "name",
+    "edged_recognizers": "family",
+    "edged_voice_detectors": "name",
+    "edged_policies": "name",
+    "edged_audio_sources": "scheme",
+    "edged_transcript_sinks": "name",
+    "edged_api_routers": None,
+    "edged_cli_commands": None,
+}
+"""Every hook, and what tells apart the things that it supplies; None where it is the plugin"""
 
 
 @dataclass(slots=True)
@@ -48,17 +60,27 @@ class Plugins:
 
     @classmethod
     def discover(cls) -> Plugins:
-        """Load every entry point of the group `edged`."""
-        return cls.load(importlib.metadata.entry_points(group=PROJECT))
+        """Every entry point of the group `edged`, loaded once a process."""
+        return _discover()
 
     @classmethod
-    def load(cls, entry_points: Iterable[importlib.metadata.EntryPoint]) -> Plugins:
-        manager = pluggy.PluginManager(PROJECT)
-        manager.add_hookspecs(hookspecs)
-        return cls([_load(manager, entry) for entry in sorted(entry_points, key=_order)])
+    def look_again(cls) -> Plugins:
+        """The same, with plugins that were found to block or crash tried again."""
+        return cls.load(importlib.metadata.entry_points(group=PROJECT), fresh=True)
 
-    def _supplied(self, hook: str) -> list[Any]:
-        return [item for plugin in self.all for item in plugin.supplies.get(hook, [])]
+    @classmethod
+    def load(cls, entry_points: Iterable[EntryPoint], fresh: bool = False) -> Plugins:
+        """Ours first, so that no stranger takes their names."""
+        entries = sorted(entry_points, key=lambda entry: entry.name)
+        ours = [load(entry) for entry in entries if _is_ours(entry)]
+        loaded = [*ours, *_strangers([e for e in entries if not _is_ours(e)], fresh)]
+        for number, plugin in enumerate(loaded):
+            _refuse_taken_names(plugin, loaded[:number])
+        return cls(loaded)
+
+    def supplied(self, hook: str) -> list[tuple[Plugin, Any]]:
+        """What a hook returned, each with its plugin."""
+        return [(plugin, item) for plugin in self.all for item in plugin.supplies.get(hook, [])]
 
     def provider(self, name: str) -> ExecutionProvider:
         """The execution provider called `name`. Raises EdgedError with what there is instead."""
@@ -89,16 +111,28 @@ class Plugins:
         found = [item for item in self.providers() if item.name == provider]
         return frozenset(found[0].formats) if found else frozenset()
 
+    def source(self, scheme: str) -> type[AudioSource] | None:
+        """The audio source for a scheme, if there is one."""
+        for _, source in self.supplied("edged_audio_sources"):
+            if source.scheme == scheme:
+                found: type[AudioSource] = source
+                return found
+        return None
+
     def providers(self) -> list[ExecutionProvider]:
-        return self._supplied("edged_execution_providers")
+        return [provider for _, provider in self.supplied("edged_execution_providers")]
+
+    def sinks(self) -> list[type[TranscriptSink]]:
+        return [sink for _, sink in self.supplied("edged_transcript_sinks")]
 
 
-def _order(entry: importlib.metadata.EntryPoint) -> str:
-    return entry.name
+@functools.cache
+def _discover() -> Plugins:
+    return Plugins.load(importlib.metadata.entry_points(group=PROJECT))
 
 
 def _named(plugins: Plugins, hook: str, attribute: str, name: str, what: str) -> Any:
-    supplied = plugins._supplied(hook)
+    supplied = [item for _, item in plugins.supplied(hook)]
     for item in supplied:
         if getattr(item, attribute) == name:
             return item
@@ -107,27 +141,80 @@ def _named(plugins: Plugins, hook: str, attribute: str, name: str, what: str) ->
     raise EdgedError(f"No {what} called {name}. Installed: {known}{broken}", code="plugin_missing")
 
 
-def _load(manager: pluggy.PluginManager, entry: importlib.metadata.EntryPoint) -> Plugin:
-    distribution = entry.dist.name if entry.dist else "unknown"
-    version = entry.dist.version if entry.dist else "unknown"
-    plugin = Plugin(entry.name, distribution, version)
+# -- loading --------------------------------------------------------------------------------------
+
+
+def _is_ours(entry: EntryPoint) -> bool:
+    return entry.dist is not None and entry.dist.name == OURS
+
+
+def _strangers(entries: Sequence[EntryPoint], fresh: bool) -> Iterator[Plugin]:
+    """Load what did no harm in a process of its own; even so it is not waited for for ever."""
+    for entry, refusal in zip(entries, vetting.vet(entries, fresh), strict=True):
+        plugin = _described(entry)
+        plugin.error = refusal
+        yield plugin if refusal else _load_within(entry, vetting.LOAD_SECONDS)
+
+
+def _load_within(entry: EntryPoint, seconds: float) -> Plugin:
+    loaded: queue.SimpleQueue[Plugin] = queue.SimpleQueue()
+    threading.Thread(target=lambda: loaded.put(load(entry)), daemon=True).start()
     try:
-        module = entry.load()
-        manager.register(module, entry.name)
+        return loaded.get(timeout=seconds)
+    except queue.Empty:
+        plugin = _described(entry)
+        plugin.error = f"it was not loaded within {seconds:.0f} s. {vetting.AGAIN}"
+        vetting.refuse(entry, plugin.error)
+        return plugin
+
+
+def load(entry: EntryPoint) -> Plugin:
+    """Load one plugin here and ask what it supplies; what it raises is its error."""
+    plugin = _described(entry)
+    manager = pluggy.PluginManager(PROJECT)  # its own, so that it cannot hide others' results
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(entry.load(), entry.name)
         manager.check_pending()
-        for hook in _HOOKS:
-            plugin.supplies[hook] = _call(manager, module, hook)
+        plugin.supplies = {hook: _supplied(manager, hook) for hook in NAMED_BY}
     except (Exception, SystemExit) as error:  # noqa: BLE001  a stranger's code
         plugin.supplies = {}
         known = isinstance(error, EdgedError)
         plugin.error = str(error) if known else f"{type(error).__name__}: {error}"
-        if manager.is_registered(sys.modules.get(entry.module)):
-            manager.unregister(name=entry.name)
     return plugin
 
 
-def _call(manager: pluggy.PluginManager, module: Any, hook: str) -> list[Any]:
-    """Call one plugin's implementation alone, so that it cannot hide the others' results."""
-    others = [other for other in manager.get_plugins() if other is not module]
-    results = manager.subset_hook_caller(hook, others)()
-    return [item for result in results for item in result or ()]
+def _described(entry: EntryPoint) -> Plugin:
+    distribution = entry.dist.name if entry.dist else "unknown"
+    version = entry.dist.version if entry.dist else "unknown"
+    return Plugin(entry.name, distribution, version)
+
+
+def _supplied(manager: pluggy.PluginManager, hook: str) -> list[Any]:
+    """What a hook returned. Raises TypeError for what cannot be told from others by its name."""
+    items = [item for result in getattr(manager.hook, hook)() for item in result or ()]
+    attribute = NAMED_BY[hook]
+    for item in items:
+        if attribute and not isinstance(getattr(item, attribute, None), str):
+            raise TypeError(f"{hook} returned {item!r}, which has no {attribute}")
+    return items
+
+
+def _refuse_taken_names(plugin: Plugin, earlier: Sequence[Plugin]) -> None:
+    """Two of one name would be one too many: whoever came first keeps it."""
+    taken = {name: other.name for other in earlier for name in _names(other)}
+    for hook, name in _names(plugin):
+        if (hook, name) in taken:
+            other = taken[hook, name]
+            plugin.error = f"it supplies {name}, as plugin {other} does already ({hook})"
+            plugin.supplies = {}
+            return
+
+
+def _names(plugin: Plugin) -> list[tuple[str, str]]:
+    return [
+        (hook, getattr(item, attribute))
+        for hook, attribute in NAMED_BY.items()
+        if attribute
+        for item in plugin.supplies.get(hook, [])
+    ]

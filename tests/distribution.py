@@ -9,10 +9,11 @@ import pytest
 
 def write(folder: Path, name: str, module: str, version: str = "1.0") -> None:
     """Write the distribution `edged-NAME`, whose entry point NAME is a module of this source."""
+    folder.mkdir(exist_ok=True)
     package = f"edged_{name}"
     (folder / f"{package}.py").write_text(module)
     metadata = folder / f"{package}-{version}.dist-info"
-    metadata.mkdir()
+    metadata.mkdir(exist_ok=True)
     title = package.replace("_", "-")
     (metadata / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: {title}\nVersion: {version}\n"

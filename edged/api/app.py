@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from edged import __version__
-from edged.api import live, metrics, openai, problems, routes
+from edged.api import extensions, live, metrics, openai, problems, routes
 from edged.api.access import AccessControl
 from edged.api.problems import Problem
 from edged.api.schemas import Transcription, VerboseTranscription
@@ -61,6 +61,7 @@ def create_app(daemon: Daemon) -> FastAPI:
     app.include_router(openai.router)
     app.include_router(live.router)
     app.include_router(metrics.router)
+    extensions.mount(app, daemon.plugins)
     _add_page(app)
     problems.install(app)
     app.add_middleware(_AllowedOrigins, daemon=daemon)

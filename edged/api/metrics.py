@@ -23,7 +23,9 @@ router = APIRouter(tags=["edged"])
 )
 async def metrics(request: Request) -> PlainTextResponse:
     """Readiness, rung, moves, lag and latency, for Prometheus."""
-    lines = [line for metric in _metrics(request.app.state.daemon) for line in _lines(*metric)]
+    daemon = request.app.state.daemon
+    metrics = [*_metrics(daemon), *_of_sinks(daemon)]
+    lines = list(dict.fromkeys(line for metric in metrics for line in _lines(*metric)))
     return PlainTextResponse("\n".join([*lines, ""]), media_type=KIND)
 
 
@@ -62,6 +64,16 @@ def _metrics(daemon: Daemon) -> Iterator[tuple[str, str, str, float]]:
     yield "edged_streams", "gauge", "Clients that send audio", daemon.streams
     uptime = time.monotonic() - daemon.started
     yield "edged_uptime_seconds", "gauge", "Time since the start", round(uptime, 3)
+
+
+def _of_sinks(daemon: Daemon) -> Iterator[tuple[str, str, str, float]]:
+    """Likewise, of plugins; one metric after the other, as the format wants it."""
+    for sink in daemon.sinks.all:
+        name = f'edged_sink_dropped_total{{sink="{sink.name}"}}'
+        yield name, "counter", "Events that a sink had no time for", sink.dropped
+    for sink in daemon.sinks.all:
+        name = f'edged_sink_failures_total{{sink="{sink.name}"}}'
+        yield name, "counter", "Exceptions of a sink", sink.failures
 
 
 def _lines(name: str, kind: str, description: str, value: float) -> Iterator[str]:

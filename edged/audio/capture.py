@@ -7,7 +7,8 @@ that vanished can hang it for ever: killing a process always works. It leaves wh
 lost; the daemon starts another.
 
 Sources: `auto` or a microphone's identity, `program:COMMAND` (anything that writes PCM to stdout),
-`file:PATH` (at the pace of time), `fast:PATH` (as fast as it is recognised).
+`file:PATH` (at the pace of time), `fast:PATH` (as fast as it is recognised), `SCHEME:ADDRESS` of a
+plugin's.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from edged.messages import (
     decode_capture_command,
     encode,
 )
+from edged.source import AudioSource
 
 SAMPLE_RATE = 16000
 BLOCK_SECONDS = 0.032
@@ -274,10 +276,69 @@ def _pieces(block: Any, size: int) -> Iterator[Any]:
         yield block[first : first + size]
 
 
+class Plugged(Source):
+    """A source that a plugin brings."""
+
+    def __init__(
+        self, options: argparse.Namespace, output: Output, kind: type[AudioSource]
+    ) -> None:
+        super().__init__(options, output)
+        self._kind = kind
+
+    def start(self) -> None:
+        from edged.audio.pcm import Mixer
+
+        try:
+            self._source = self._kind(self.options.source.partition(":")[2])
+        except Exception as error:
+            raise _of_stranger(error) from error
+        rate, channels = self._source.rate, self._source.channels
+        self._mixer = Mixer(rate, channels, self.options.channel)
+        label = self._source.label or self.options.source
+        self.output.send(Opened(self.options.source, label, rate, channels))
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            for block in self._source.blocks():
+                self._take(block)
+        except Exception as error:  # noqa: BLE001  a stranger's code
+            problem = _of_stranger(error)
+            self.done = Waiting(problem.code, problem.message)
+        else:
+            self.done = Ended(self.output.position)
+
+    def _take(self, block: Any) -> None:
+        import numpy as np
+
+        frames = np.asarray(block, np.float32).reshape(-1, self._source.channels)
+        samples = self._mixer.feed(frames)
+        if len(samples):
+            self.output.write(samples)
+
+
+def _of_stranger(error: Exception) -> EdgedError:
+    """What a plugin raised, as an error of ours."""
+    if isinstance(error, EdgedError):
+        return error
+    return EdgedError(f"the source failed: {error!r}", code="source_failed")
+
+
+OURS = {"program": Program, "file": Recording, "fast": Recording}
+IDENTITIES = {"usb", "alsa", "name"}
+"""What a microphone's identity begins with"""
+
+
 def _source(options: argparse.Namespace, output: Output) -> Source:
-    kind = options.source.partition(":")[0]
-    kinds = {"program": Program, "file": Recording, "fast": Recording}
-    return kinds.get(kind, Microphone)(options, output)
+    scheme, colon, _ = options.source.partition(":")
+    if scheme in OURS:
+        return OURS[scheme](options, output)
+    if colon and scheme not in IDENTITIES:
+        from edged.plugins import Plugins
+
+        if kind := Plugins.discover().source(scheme):
+            return Plugged(options, output, kind)
+    return Microphone(options, output)
 
 
 def _run(source: Source, connection: channel.Channel[Any]) -> CaptureReport | Message:

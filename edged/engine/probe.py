@@ -34,7 +34,7 @@ from edged.hardware.root import RECORD, Root
 from edged.messages import Rung
 from edged.models.inventory import imported_sources, store
 from edged.models.sources import SOURCES, find_source, source_named
-from edged.models.store import COMPUTED, FORMAT_OF, FORMATS, Model, stored_as
+from edged.models.store import COMPUTED, FORMATS, Model, formats_of, stored_as
 from edged.plugins import Plugins
 from edged.provider import devices
 
@@ -382,7 +382,7 @@ def _formats() -> list[str]:
         if not provider.packages or versions_of(provider.packages)
         for ending in provider.formats
     }
-    known = {FORMAT_OF.get(ending) for ending in endings}
+    known = formats_of(endings)
     return [kind for kind in FORMATS if kind in known]
 
 

@@ -206,11 +206,11 @@ class _Work(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, model: Model, precision: str, endings: Collection[str]) -> _Work | None:
         """As it was counted when the model was built; None if it was not."""
-        from edged.models.store import FORMAT_OF, stored_as
+        from edged.models.store import formats_of, stored_as
         from edged.models.work import work_name
 
         counted = (model.work or {}).get("bytes", {})
-        formats = {FORMAT_OF.get(ending) for ending in endings}
+        formats = formats_of(endings)
         stored = stored_as(precision)
         name = next((work_name(p) for p in model.parts if p[0] == stored and p[1] in formats), "")
         if model.work is None or "fp32" not in counted or name not in counted:

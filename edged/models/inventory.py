@@ -11,9 +11,9 @@ import msgspec
 from edged import paths
 from edged.errors import EdgedError, ModelError
 from edged.models.sources import SOURCES, Source, find_source, source_named
-from edged.models.store import FORMATS, PRECISIONS, Model, ModelStore, Part
+from edged.models.store import FORMATS, OWN, PRECISIONS, Model, ModelStore, Part
 
-PROVIDERS = {"onnx": "onnxruntime", "tflite": "tflite"}
+PROVIDERS = {"onnx": "onnxruntime", "tflite": "tflite", OWN: "onnxruntime"}
 """Which one proves a format, when it was built"""
 
 
@@ -122,6 +122,14 @@ def _build(source: Source, parts: Sequence[Part], progress: Any) -> str:
         for precision, kind in sorted(model.parts)
     )
     return f"built in {built}, writes {model.check_text!r}"
+
+
+def add(folder: Path) -> Model:
+    """Take a stranger's model into the store. Raises EdgedError."""
+    from edged.models.adopt import adopt
+
+    store().folder.mkdir(parents=True, exist_ok=True)
+    return adopt(folder, store().folder, _opener())
 
 
 def _opener() -> Any:

@@ -148,7 +148,8 @@ class Moonshine(Recognizer):
             return first
         failed = not self._is_credible(first.decoded)
         least = -math.inf if failed else first.decoded.total
-        for padding in self._others if failed else self._others[: self._retries // len(samples)]:
+        tries = self._retries // max(1, len(samples))
+        for padding in self._others if failed else self._others[:tries]:
             other = self._try(samples, padding, first.decoded.said, least)
             if self._is_credible(other.decoded) and other.decoded.total > least:
                 best, least = other, other.decoded.total

@@ -33,6 +33,8 @@ FORMATS = {
 """The precisions that a format can be built in"""
 FORMAT_OF = {".onnx": "onnx", ".weights": "onnx", ".tflite": "tflite"}
 """By a file's ending"""
+OWN = ""
+"""The format of files that a recogniser reads itself, whatever the provider opens"""
 Part = tuple[str, str]
 """Precision and format"""
 STORED_AS = {"bf16": "fp32"}
@@ -78,7 +80,7 @@ class Model:
 
     def precisions_for(self, endings: Collection[str]) -> list[str]:
         """Those that a runtime has which opens files with these endings."""
-        formats = {FORMAT_OF.get(ending) for ending in endings}
+        formats = formats_of(endings)
         return sorted({precision for precision, kind in self.parts if kind in formats})
 
     def graph(self, precision: str, name: str, formats: Collection[str]) -> Path:
@@ -102,7 +104,7 @@ class Model:
 
     def files_for(self, precision: str, endings: Collection[str]) -> Iterator[str]:
         """The files that a rung of this precision reads, whose runtime opens these endings."""
-        formats = {FORMAT_OF.get(ending) for ending in endings}
+        formats = formats_of(endings)
         for path in self.files:
             part = part_of(path)
             if part is None or (part[0] == stored_as(precision) and part[1] in formats):
@@ -139,10 +141,15 @@ def stored_as(precision: str) -> str:
     return STORED_AS.get(precision, precision)
 
 
+def formats_of(endings: Iterable[str]) -> set[str]:
+    """What can be read by who opens files with these endings."""
+    return {FORMAT_OF[ending] for ending in endings if ending in FORMAT_OF} | {OWN}
+
+
 def part_of(path: str) -> Part | None:
     """The part that a file belongs to; None for those that every rung reads."""
     precision, _, name = path.rpartition("/")
-    return (precision, FORMAT_OF.get(Path(name).suffix, "")) if precision else None
+    return (precision, FORMAT_OF.get(Path(name).suffix, OWN)) if precision else None
 
 
 def _verify_file(path: Path, expected: Mapping[str, Any]) -> None:

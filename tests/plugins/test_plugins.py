@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +14,6 @@ import pytest
 from edged import hookspecs
 from edged.errors import EdgedError
 from edged.plugins import Plugins
-from tests import distribution
 from tests.client import recognize, texts
 from tests.conftest import TINY
 from tests.daemon import DaemonProcess
@@ -56,25 +53,6 @@ BROKEN = {
     ),
     "syntax": "def (",
 }
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with packages, on the path of this process and of those it starts."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
-    return folder
-
-
-@pytest.fixture
-def install(site: Path) -> Install:
-    """Install a distribution with a plugin, as pip would leave it there."""
-
-    def install(name: str, module: str) -> None:
-        distribution.write(site, f"test_{name}", module, "4.5.6")
-
-    return install
 
 
 def listed(*command: str) -> dict[str, Any]:

@@ -1,0 +1,3 @@
+from edged.testing import keeps_contract
+
+test_contract = keeps_contract("dtmf")
