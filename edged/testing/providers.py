@@ -13,7 +13,7 @@ import numpy as np
 from edged.errors import ModelError, ProviderError
 from edged.models import check as check_clip
 from edged.models.inventory import store
-from edged.models.store import OWN, PRECISIONS, Model, formats_of
+from edged.models.store import OWN, Model, formats_of
 from edged.plugins import Plugins
 from edged.provider import Device, ExecutionProvider, Opener, Session, SessionOptions
 from edged.recognizer import Recognizer
