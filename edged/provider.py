@@ -6,8 +6,10 @@ its runtime; `probe` and `open` may, and they are called only in processes that 
 
 from __future__ import annotations
 
+import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -45,6 +47,9 @@ class Device:
     """Whether it takes only graphs whose shapes are all fixed"""
     computes: tuple[str, ...] = ()
     """Precisions that no file is in, but that it computes float32's files in when told: bf16"""
+    compiles: bool = False
+    """Whether other shapes cost it seconds or much memory: few are used then, and almost all of
+    them from the start"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +178,14 @@ class ExecutionProvider(ABC):
     packages: ClassVar[Sequence[str]] = ()
     """Distributions any of which brings the runtime: its version is known without importing it"""
 
+    def installed(self) -> Sequence[str]:
+        """Those of `packages` that are there, with their versions; nothing is imported."""
+        found = []
+        for name in self.packages:
+            with suppress(importlib.metadata.PackageNotFoundError):
+                found.append(f"{name} {importlib.metadata.version(name)}")
+        return found
+
     @abstractmethod
     def version(self) -> str:
         """The runtime's version. Imports it."""
@@ -213,6 +226,7 @@ class Opener:
         self._parallel_threads = parallel_threads
         self.formats = provider.formats
         self.static = device.static
+        self.compiles = device.compiles
 
     def __call__(self, path: Path, parallel: bool) -> Session:
         """Load a graph there and nowhere else. Raises ProviderError."""

@@ -30,6 +30,8 @@ class OpenSession(Protocol):
     """Endings of the files that its provider opens"""
     static: bool
     """Whether its device takes only graphs whose shapes are all fixed"""
+    compiles: bool
+    """Whether its device wants few shapes, and those from the start"""
 
     def __call__(self, path: Path, parallel: bool) -> Session:
         """Load one; the flag says whether its operators are large enough to be shared among

@@ -197,7 +197,7 @@ def test_a_recorded_machines_obstacles_are_told_with_remedies_to_copy(edged: Edg
     done = edged("probe", "--root", MACHINES / "neural-compute-stick-2")
     assert done.returncode == 1
     assert "Profile movidius" in done.stdout
-    remedy = "python3.9 -m venv myriad && myriad/bin/pip install openvino==2021.4.2"
+    remedy = "edged workers create movidius"
     assert remedy in map(str.strip, done.stdout.splitlines())
 
 

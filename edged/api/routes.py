@@ -159,7 +159,7 @@ async def plugins(request: Request) -> schemas.Plugins:
     """Installed plugins, usable or not and why, and the devices their providers find."""
     state = request.app.state
     if not hasattr(state, "providers"):
-        state.providers = await probe_apart(_daemon(request).configuration.providers)
+        state.providers = await probe_apart(_daemon(request).configuration.provider_options())
     return schemas.Plugins(
         plugins=[
             schemas.Plugin(

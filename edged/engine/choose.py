@@ -159,7 +159,7 @@ def worker_options(configuration: Configuration) -> WorkerOptions:
         decoder_threads=engine.decoder_threads,
         processors=cpu.read(Root()).big if engine.cores == "big" else [],
         partial_interval=policy.interval(engine.partial_interval, demand(configuration.engine)),
-        extra=configuration.providers,
+        extra=configuration.provider_options(),
     )
 
 

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from edged import __version__, paths, profiles
+from edged import __version__, paths, profiles, workers
 from edged.engine import choose
 from edged.engine.peaks import Peaks
 from edged.engine.process import kill_group, signal_name
 from edged.engine.prove import Verdict, prove_apart
-from edged.engine.verdicts import Verdicts, versions_of, write_whole
+from edged.engine.verdicts import Verdicts, write_whole
 from edged.errors import EdgedError, ModelError
 from edged.hardware import explain
 from edged.hardware.explain import Obstacle
@@ -202,7 +202,7 @@ class _Probe:
     async def report(self, models: Sequence[Model], named: Sequence[str]) -> ProbeReport:
         """Everything, put together and saved."""
         machine = self._memory.machine
-        extra = self._configuration.providers
+        extra = self._configuration.provider_options()
         # What a configuration adds is no fact of the machine.
         name = f"providers {sorted(extra.items())}" if extra else "providers"
         providers = await self._fact(name, list[ProviderReport], lambda: probe_apart(extra))
@@ -308,7 +308,7 @@ def installed() -> dict[str, str]:
     for name in set(explain.PACKAGES.values()):
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    return versions
+    return versions | {f"worker {name}": "created" for name in workers.created()}
 
 
 def with_shares(verdict: Verdict, peaks: Peaks | None) -> Verdict:
@@ -379,7 +379,7 @@ def _formats() -> list[str]:
     endings = {
         ending
         for provider in Plugins.discover().providers()
-        if not provider.packages or versions_of(provider.packages)
+        if provider.installed() or not provider.packages
         for ending in provider.formats
     }
     known = formats_of(endings)

@@ -259,7 +259,8 @@ class WorkerProcess:
 
 
 class Stillness:
-    """How long a process has used no processor: one that hangs does not, a compiler does."""
+    """How long a process and its children have used no processor: one that hangs does not, a
+    compiler does."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -267,11 +268,20 @@ class Stillness:
         self._since = time.monotonic()
 
     def seconds(self) -> float:
-        used = _processor_ticks(self._pid)
-        if used not in {None, self._used}:
-            self._used = used or 0
+        used = sum(_processor_ticks(pid) or 0 for pid in family(self._pid))
+        if used not in {0, self._used}:
+            self._used = used
             self._since = time.monotonic()
         return time.monotonic() - self._since
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children: a runtime may live in one of them."""
+    found = [pid]
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # that thread has ended
+            found += [int(child) for child in path.read_text().split()]
+    return found
 
 
 def _processor_ticks(pid: int) -> int | None:

@@ -23,6 +23,7 @@ import msgspec
 
 from edged.engine.process import (
     Stillness,
+    family,
     kill_group,
     signal_name,
     worker_environment,
@@ -95,7 +96,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     real_time_factor: float | None = None
     """p50 / length of the clip"""
     peak_memory_bytes: int | None = None
-    """Resident memory of the whole process at its highest"""
+    """Resident memory of the whole process and its children at its highest"""
     gigaflops: float | None = None
     """Billions of operations a second in the products with constants, of which a multiplication
     with its addition counts two: at one row a frame in the encoder and one a token in the decoder.
@@ -116,12 +117,13 @@ def prove(rung: Rung, folder: Path, options: WorkerOptions) -> Verdict:
     facts: dict[str, Any] = {"ok": True}
     try:
         for known in _facts(rung, folder, options):
-            facts |= known
+            # Now, because a runtime that lives in a process of its own ends with its sessions.
+            facts |= {**known, "peak_memory_bytes": _peak_memory()}
     except EdgedError as error:
         facts |= {"ok": False, "code": error.code, "reason": error.message}
     except Exception as error:  # noqa: BLE001  a stranger's code
         facts |= {"ok": False, "code": ProviderError.code, "reason": repr(error)}
-    return Verdict(rung=rung, time=time.time(), peak_memory_bytes=_peak_memory(), **facts)
+    return Verdict(rung=rung, time=time.time(), **facts)
 
 
 def _facts(rung: Rung, folder: Path, options: WorkerOptions) -> Iterator[dict[str, Any]]:
@@ -241,6 +243,7 @@ class _Graphs:
         self._opener = open_session
         self._device = open_session.device
         self.formats, self.static = open_session.formats, open_session.static
+        self.compiles = open_session.compiles
         self._open: list[tuple[str, _Counted]] = []
 
     def __call__(self, path: Path, parallel: bool) -> Session:
@@ -312,7 +315,17 @@ class _CountedLoop(Loop):
 
 
 def _peak_memory() -> int | None:
-    for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
+    """Of this process and its children."""
+    sizes = [_peak_memory_of(pid) for pid in family(os.getpid())]
+    return sum(size or 0 for size in sizes) or None
+
+
+def _peak_memory_of(pid: int) -> int | None:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
+    except OSError:
+        return None
+    for line in status.splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) << 10
     return None

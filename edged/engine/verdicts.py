@@ -6,7 +6,6 @@ edged. Looking it up imports no runtime.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from collections.abc import Collection
 from contextlib import suppress
@@ -113,21 +112,10 @@ def remembered() -> list[Verdict]:
 def runtimes(plugins: Plugins) -> dict[str, str]:
     """By provider, the versions of its plugin and of its runtime, without importing the runtime."""
     return {
-        provider.name: ", ".join(
-            [f"{plugin.distribution} {plugin.version}", *versions_of(provider.packages)]
-        )
+        provider.name: ", ".join([f"{plugin.distribution} {plugin.version}", *provider.installed()])
         for plugin in plugins.all
         for provider in plugin.supplies.get("edged_execution_providers", [])
     }
-
-
-def versions_of(packages: Any) -> list[str]:
-    """Those of some distributions that are installed, with their versions."""
-    found = []
-    for name in packages:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found.append(f"{name} {importlib.metadata.version(name)}")
-    return found
 
 
 def _driver(accelerator: Accelerator) -> str:

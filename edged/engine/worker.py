@@ -175,7 +175,7 @@ class _Nearby:
         self._providers = sorted(plugins.providers(), key=lambda found: found.name != provider)
         self._options = options
         self.formats = frozenset[str]().union(*(found.formats for found in self._providers))
-        self.static = False
+        self.static = self.compiles = False
 
     def __call__(self, path: Path, parallel: bool) -> Any:
         from edged.provider import Opener, SessionOptions

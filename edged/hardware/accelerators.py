@@ -34,7 +34,7 @@ FAMILIES = {
     "intel-gpu": Family("gpu", ("openvino gpu",), ("i915", "xe")),
     "nvidia-gpu": Family("gpu", ("onnxruntime cuda",), ("nvidia",)),
     "jetson-gpu": Family("gpu", ("onnxruntime cuda",), ("nvgpu",)),
-    "movidius": Family("npu", ("openvino myriad",)),
+    "movidius": Family("npu", ("movidius myriad", "movidius mixed")),
     "coral": Family("tpu", ("tflite edgetpu",), ("apex",)),
     "amd-gpu": Family("gpu"),
     "amd-npu": Family("npu"),

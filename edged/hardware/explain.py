@@ -39,8 +39,8 @@ class Obstacle(msgspec.Struct, frozen=True):
 
 INTEL_NPU_KERNEL = (6, 3)
 """The first with intel_vpu"""
-MYRIAD_PACKAGE = "2021."
-"""The last wheels of openvino that hold the MYRIAD plugin and its firmware begin so"""
+MYRIAD_WORKER = "worker movidius"
+"""In `installed`: the Python of its own that drives a Myriad X"""
 PACKAGES = {
     "openvino npu": "openvino",
     "openvino gpu": "openvino",
@@ -86,6 +86,7 @@ LIBRARY = {
         "sudo apt-get install libedgetpu1-std (from https://packages.cloud.google.com/apt "
         "coral-edgetpu-stable)",
     ),
+    "movidius": ("libusb-1.0-0", "sudo apt-get install libusb-1.0-0"),
 }
 """By family, the system library that its provider needs, and how to get it"""
 USB_MATCH = {
@@ -107,7 +108,8 @@ CONTAINER = {
 def explain(machine: Machine, installed: Mapping[str, str]) -> list[Obstacle]:
     """All that is in the way of each accelerator, in the order in which to mend it.
 
-    `installed` has the versions of provider packages by name: {"openvino": "2025.3.0"}.
+    `installed` has the versions of provider packages by name: {"openvino": "2025.3.0"}, and of
+    the Pythons beside edged's own.
     """
     return [
         obstacle
@@ -244,7 +246,7 @@ def _package(
     accelerator: Accelerator, architecture: str, installed: Mapping[str, str]
 ) -> Iterator[Obstacle]:
     if accelerator.family == "movidius":
-        if not installed.get("openvino", "").startswith(MYRIAD_PACKAGE):
+        if MYRIAD_WORKER not in installed:
             yield _myriad_x(accelerator, architecture)
         return
     packages = [PACKAGES[provider] for provider in accelerator.providers]
@@ -261,15 +263,15 @@ def _package(
 
 
 def _myriad_x(accelerator: Accelerator, architecture: str) -> Obstacle:
-    wheel = "python3.9 -m venv myriad && myriad/bin/pip install openvino==2021.4.2"
     source = (
         "git clone --branch 2021.4.2 --recursive https://github.com/openvinotoolkit/openvino "
-        "and build it: its wheels are for x86-64"
+        "and build it into a Python 3.9 that [workers.movidius] python names: its wheels are for "
+        "x86-64"
     )
     return Obstacle(
         accelerator.id,
         "generation_ended",
-        "OpenVINO dropped the Neural Compute Stick 2 (Myriad X) with 2023.0. The last Python "
-        "package that drives it is openvino 2021.4.2, for Python 3.6 to 3.9.",
-        wheel if architecture == "x86_64" else source,
+        "OpenVINO dropped the Neural Compute Stick 2 (Myriad X) with 2023.0. The last package that "
+        "drives it is openvino 2021.4.2, for Python 3.6 to 3.9: it needs a Python of its own.",
+        "edged workers create movidius" if architecture == "x86_64" else source,
     )

@@ -12,6 +12,7 @@ FILES = {
     "intel-opencl-icd": ("libigdrcl.so", "intel-opencl/libigdrcl.so"),
     "intel-level-zero-npu": ("libze_intel_npu.so.1", "libze_intel_vpu.so.1"),
     "libedgetpu": ("libedgetpu.so.1",),
+    "libusb-1.0-0": ("libusb-1.0.so.0",),
 }
 """Debian's name of the package, and files of which it installs one"""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edged.recognizer import SAMPLE_RATE
@@ -10,6 +11,8 @@ from edged.recognizer import SAMPLE_RATE
 SECONDS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 30, 36)
 """Audio that a bucket holds at least. Close together where utterances are frequent: what is padded
 is computed."""
+FEW_SECONDS = (4, 9, 18, 36)
+"""The same for devices that compile a graph for each"""
 FRAME = 384
 """Samples an encoder frame stands for (24 ms)."""
 SAMPLES_BESIDE = 832
@@ -58,11 +61,12 @@ class Bucket:
 
 
 BUCKETS = tuple(Bucket.of_seconds(seconds) for seconds in SECONDS)
+FEW_BUCKETS = tuple(Bucket.of_seconds(seconds) for seconds in FEW_SECONDS)
 
 
-def bucket_for(samples: int) -> Bucket | None:
+def bucket_for(samples: int, buckets: Sequence[Bucket] = BUCKETS) -> Bucket | None:
     """The smallest that holds so many samples, or None."""
-    return next((bucket for bucket in BUCKETS if bucket.samples >= samples), None)
+    return next((bucket for bucket in buckets if bucket.samples >= samples), None)
 
 
 def columns_of(samples: int) -> int:

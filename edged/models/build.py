@@ -37,6 +37,7 @@ from edged.recognizer import Recognizer
 
 if TYPE_CHECKING:
     from edged.models.weights import Weights
+    from edged.models.writer import Writer
 
 SAMPLE_RATE = 16000
 CHECK_SECONDS = 6.0
@@ -242,23 +243,36 @@ def _compare(
 def _save_part(weights: Weights, part: Part, work: Path) -> dict[str, int]:
     """Write a part's graphs; returns the bytes of the weights that each multiplies with."""
     precision, kind = part
-    save = _save_static if kind == "tflite" else _save_precision
-    return save(weights, precision, work)
+    if kind == "onnx":
+        return _save_precision(weights, precision, work)
+    return _save_static(weights, part, work)
 
 
-def _save_static(weights: Weights, precision: str, work: Path) -> dict[str, int]:
+def _writer(part: Part) -> Writer:
+    """An empty graph of fixed shapes."""
+    precision, kind = part
+    if kind == "tflite":
+        from edged.models.flatgraph import FlatGraph
+
+        return FlatGraph(precision)
+    from edged.models.onnx11 import Onnx11
+
+    return Onnx11(precision)
+
+
+def _save_static(weights: Weights, part: Part, work: Path) -> dict[str, int]:
     from edged.models import static_graph
-    from edged.models.flatgraph import FlatGraph
 
+    precision, kind = part
     writers = {
         "encoder": partial(static_graph.encoder, bucket=BUCKETS[0]),
         "decoder": partial(static_graph.decoder, bucket=BUCKETS[0], new=1),
     }
     sizes = {}
     for name, write in writers.items():  # one at a time: each holds its weights twice
-        graph = FlatGraph(precision)
+        graph = _writer(part)
         write(graph, weights)
-        graph.save(work / precision / f"{name}.tflite")
+        graph.save(work / precision / f"{name}.{kind}")
         sizes[name] = graph.product_bytes
     return sizes
 

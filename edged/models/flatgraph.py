@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edged.errors import ModelError
+from edged.models.writer import Tensor, Writer
 
 SCHEMA_VERSION = 3
 _TYPES = {
@@ -40,17 +40,7 @@ OFF_GRID = 0.05
 """How far from a multiple of its step a number may be, in steps"""
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A tensor of the graph."""
-
-    index: int
-    shape: tuple[int, ...]
-    dtype: str
-    """numpy's word"""
-
-
-class FlatGraph:
+class FlatGraph(Writer):
     """One graph, with its products' weights in one precision: fp32, fp16 or int8."""
 
     def __init__(self, precision: str) -> None:
@@ -237,14 +227,6 @@ class FlatGraph:
             newAxisMask=0,
             shrinkAxisMask=0,
         )[0]
-
-    def split(self, x: Tensor, axis: int, *sizes: int) -> list[Tensor]:
-        axis %= len(x.shape)
-        starts = np.cumsum([0, *sizes])
-        return [
-            self.slice(x, axis, int(start), int(start) + size)
-            for start, size in zip(starts[:-1], sizes, strict=True)
-        ]
 
     def concatenate(self, axis: int, *parts: Tensor) -> Tensor:
         axis %= len(parts[0].shape)

@@ -13,7 +13,7 @@ from edged.errors import EdgedError, ModelError
 from edged.models.sources import SOURCES, Source, find_source, source_named
 from edged.models.store import FORMATS, OWN, PRECISIONS, Model, ModelStore, Part
 
-PROVIDERS = {"onnx": "onnxruntime", "tflite": "tflite", OWN: "onnxruntime"}
+PROVIDERS = {"onnx": "onnxruntime", "tflite": "tflite", "onnx11": "movidius", OWN: "onnxruntime"}
 """Which one proves a format, when it was built"""
 
 

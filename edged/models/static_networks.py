@@ -13,7 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from edged.errors import ModelError
-from edged.models.bucket import BUCKETS, Bucket, bucket_for, columns_of, frames_of
+from edged.models.bucket import (
+    BUCKETS,
+    FEW_BUCKETS,
+    Bucket,
+    bucket_for,
+    columns_of,
+    frames_of,
+)
 from edged.models.graph import MASKED
 from edged.models.networks import Networks, Writing
 from edged.models.store import Model
@@ -22,7 +29,7 @@ from edged.recognizer import SAMPLE_RATE, OpenSession
 
 VERIFIED = 16
 """Tokens of a draft that one run takes"""
-FORMATS = (".tflite",)
+FORMATS = (".tflite", ".onnx11")
 """Endings of files with static graphs"""
 
 
@@ -51,14 +58,25 @@ class StaticNetworks(Networks):
             _Decoder(open_session(path, True), VERIFIED),
         )
         self._cross = [spec.name for spec in self._encoder.outputs]
+        self._buckets = FEW_BUCKETS if open_session.compiles else BUCKETS
+        if open_session.compiles:
+            self._compile()
+
+    def _compile(self) -> None:
+        """Ask for the shapes now, so that nobody waits for them while they speak; only those of
+        the longest utterances wait until there is one."""
+        for bucket in self._buckets[:-1]:
+            self._encoder.arrays(_encoder_shapes(bucket))
+            for decoder in self._decoders:
+                decoder.begin(_Encoded(bucket, bucket.frames, {}), object())
 
     def encode(self, samples: np.ndarray, gain: float, front: int, back: int) -> _Encoded:
         length = front + len(samples) + back
-        bucket = bucket_for(length)
+        bucket = bucket_for(length, self._buckets)
         if bucket is None:
             raise ModelError(
                 f"{length / SAMPLE_RATE:.1f} s are more audio than the model takes at once; "
-                f"it takes {BUCKETS[-1].samples / SAMPLE_RATE:.0f} s",
+                f"it takes {self._buckets[-1].samples / SAMPLE_RATE:.0f} s",
                 code="audio_too_long",
             )
         arrays = self._encoder.arrays(_encoder_shapes(bucket))

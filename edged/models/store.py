@@ -7,6 +7,7 @@ A model is a folder with a `model.toml` that names every file with its size and 
       int8/encoder.onnx  int8/encoder.weights  int8/decoder.onnx  int8/decoder.weights
       int8/encoder.qdq.onnx  int8/encoder.qdq.weights
       int8/encoder.tflite  int8/decoder.tflite
+      fp16/encoder.onnx11  fp16/decoder.onnx11
 
 A part is what one build makes and one rung reads: a precision in a format.
 """
@@ -29,9 +30,10 @@ PRECISIONS = ("fp32", "fp16", "int8", "int4")
 FORMATS = {
     "onnx": ("fp32", "fp16", "int8", "int4"),
     "tflite": ("fp32", "fp16", "int8"),
+    "onnx11": ("fp32", "fp16"),
 }
 """The precisions that a format can be built in"""
-FORMAT_OF = {".onnx": "onnx", ".weights": "onnx", ".tflite": "tflite"}
+FORMAT_OF = {".onnx": "onnx", ".weights": "onnx", ".tflite": "tflite", ".onnx11": "onnx11"}
 """By a file's ending"""
 OWN = ""
 """The format of files that a recogniser reads itself, whatever the provider opens"""

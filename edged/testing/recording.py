@@ -53,6 +53,7 @@ class RecordingOpener:
     def __init__(self, opener: Opener) -> None:
         self._opener = opener
         self.formats, self.static = opener.formats, opener.static
+        self.compiles = opener.compiles
         self.graphs: list[Graph] = []
 
     def __call__(self, path: Path, parallel: bool) -> Session:

@@ -72,12 +72,12 @@ def test_a_stick_is_missed_after_two_looks_and_welcomed_again(stick: Path) -> No
     assert attendance.look() == NONE  # nobody told
     announce("remove")
     assert attendance.look() == NONE  # it may only be booting
-    assert attendance.look().gone == {"openvino myriad"}
+    assert attendance.look().gone == {"movidius myriad", "movidius mixed"}
     assert attendance.look() == NONE
     put(stick)
     announce("add")
     attendance.look()
-    assert attendance.look().came == {"openvino myriad"}
+    assert attendance.look().came == {"movidius myriad", "movidius mixed"}
     attendance.close()
 
 
@@ -93,7 +93,7 @@ def test_a_stick_that_boots_is_not_missed(stick: Path) -> None:
 
 
 def test_its_rungs_wait_for_it(stick: Path) -> None:
-    rungs = [Rung("m", "openvino", "myriad", "fp16"), Rung("m", "onnxruntime", "cpu", "int8")]
+    rungs = [Rung("m", "movidius", "myriad", "fp16"), Rung("m", "onnxruntime", "cpu", "int8")]
     supervisor = Supervisor(rungs, Path, GovernorProfile())
     patrol = Patrol(supervisor, GovernorProfile(), Root(stick.parents[4]))
     pull(stick)

@@ -78,7 +78,8 @@ EXPECTED = {
         [
             ("intel-gpu.0", "package_missing", "pip install 'edged[openvino]'"),
             ("movidius.0", "no_permission", 'ATTRS{idVendor}=="03e7", MODE="0666"'),
-            ("movidius.0", "generation_ended", "pip install openvino==2021.4.2"),
+            ("movidius.0", "library_missing", "apt-get install libusb-1.0-0"),
+            ("movidius.0", "generation_ended", "edged workers create movidius"),
         ],
     ),
     "neural-compute-stick-1": Expected(
@@ -234,7 +235,13 @@ def test_an_access_list_opens_a_node(tmp_path: Path) -> None:
 def test_an_old_openvino_drives_the_second_stick(tmp_path: Path) -> None:
     node = {"mode": "666", "uid": 0, "gid": 0, "group": "root"}
     root = changed("neural-compute-stick-2", tmp_path, nodes={"dev/bus/usb/001/007": node})
-    assert [c for c in codes(root, {"openvino": "2021.4.2"}) if c[0] == "movidius.0"] == []
+    library = root.path / "usr/lib/x86_64-linux-gnu/libusb-1.0.so.0"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    created = {"worker movidius": "created"}
+    assert [c for c in codes(root, created) if c[0] == "movidius.0"] == []
+    newer = codes(root, {"openvino": "2021.4.2"})
+    assert ("movidius.0", "generation_ended") in newer, "edged's own Python cannot have it"
 
 
 def test_on_arm_there_is_no_wheel_for_the_second_stick(tmp_path: Path) -> None:
@@ -279,7 +286,7 @@ def test_boards_cores_and_inputs_have_names() -> None:
 
 def test_the_tables_agree() -> None:
     for family in FAMILIES.values():
-        assert set(family.providers) <= PACKAGES.keys() | {"openvino myriad"}
+        assert set(family.providers) <= PACKAGES.keys() | {"movidius myriad", "movidius mixed"}
 
 
 def test_obstacles_are_json() -> None:

@@ -95,7 +95,7 @@ def test_broken_plugins_are_listed_with_their_reasons(install: Install) -> None:
     ):
         assert not plugins[name]["usable"], name
         assert words in plugins[name]["reason"], name
-    for name in ("onnxruntime", "tflite", "moonshine", "silero", "recorder"):
+    for name in ("onnxruntime", "tflite", "movidius", "moonshine", "silero", "recorder"):
         assert plugins[name]["usable"], plugins[name]["reason"]
     assert {p["name"] for p in found["providers"]} >= {"onnxruntime", "recorder"}
 

@@ -1,0 +1,229 @@
+"""Writes ONNX graphs of operator set 11, all of whose numbers are in one precision.
+
+For runtimes of 2019 to 2021: no LayerNormalization, which came with set 17, and no Split, ReduceSum
+or Softmax in their later forms. Sizes are written out, because such a runtime compiles a graph for
+them; it may be given others before that.
+
+Imports onnx: build time only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edged.models.writer import Tensor, Writer
+
+OPERATOR_SET = 11
+FILE_VERSION = 6
+"""Of ONNX's file format, as it was when that operator set was new"""
+FLOATS = {"fp32": "float32", "fp16": "float16"}
+"""numpy's word for a precision"""
+END = np.iinfo(np.int64).max
+"""As a slice's end: the axis's"""
+
+
+class Onnx11(Writer):
+    """One graph in fp32 or fp16. Constants that are equal are written once."""
+
+    def __init__(self, precision: str) -> None:
+        from onnx import TensorProto, helper, numpy_helper
+
+        self.precision = precision
+        self.rounds_to_half = precision == "fp16"
+        self.product_bytes = 0
+        self._helper, self._numpy, self._types = helper, numpy_helper, TensorProto
+        self._float = FLOATS[precision]
+        self._nodes: list[tuple[str, list[Tensor], Tensor, dict[str, Any]]] = []
+        self._constants: dict[str, tuple[Tensor, np.ndarray]] = {}
+        self._names: dict[int, str] = {}
+        self._inputs: list[Tensor] = []
+        self._outputs: list[Tensor] = []
+        self._count = 0
+
+    def _tensor(self, shape: tuple[int, ...], dtype: str) -> Tensor:
+        self._count += 1
+        return Tensor(self._count, shape, dtype)
+
+    def input(self, name: str, *shape: int, dtype: str = "float32") -> Tensor:
+        tensor = self._tensor(shape, self._float if dtype == "float32" else dtype)
+        self._names[tensor.index] = name
+        self._inputs.append(tensor)
+        return tensor
+
+    def output(self, name: str, tensor: Tensor) -> None:
+        self._names[tensor.index] = name
+        self._outputs.append(tensor)
+
+    def constant(self, value: np.ndarray) -> Tensor:
+        if value.dtype.kind == "f":
+            value = value.astype(self._float)
+        value = np.ascontiguousarray(value)
+        described = f"{value.dtype} {value.shape} ".encode()
+        key = hashlib.sha256(described + value.tobytes()).hexdigest()
+        if key not in self._constants:
+            self._constants[key] = self._tensor(value.shape, str(value.dtype)), value
+        return self._constants[key][0]
+
+    def _integers(self, *values: int) -> Tensor:
+        return self.constant(np.array(values, np.int64))
+
+    # -- operators --------------------------------------------------------------------------------
+
+    def _operator(
+        self,
+        kind: str,
+        inputs: list[Tensor],
+        shape: tuple[int, ...],
+        dtype: str | None = None,
+        **attributes: Any,
+    ) -> Tensor:
+        tensor = self._tensor(shape, dtype or self._float)
+        self._nodes.append((kind, inputs, tensor, attributes))
+        return tensor
+
+    def _unary(self, kind: str, x: Tensor) -> Tensor:
+        return self._operator(kind, [x], x.shape)
+
+    def _binary(self, kind: str, a: Tensor, b: Tensor | float) -> Tensor:
+        if not isinstance(b, Tensor):
+            b = self.constant(np.array(b, np.float32))
+        return self._operator(kind, [a, b], np.broadcast_shapes(a.shape, b.shape))
+
+    def add(self, a: Tensor, b: Tensor | float) -> Tensor:
+        return self._binary("Add", a, b)
+
+    def subtract(self, a: Tensor, b: Tensor | float) -> Tensor:
+        return self._binary("Sub", a, b)
+
+    def multiply(self, a: Tensor, b: Tensor | float) -> Tensor:
+        return self._binary("Mul", a, b)
+
+    def tanh(self, x: Tensor) -> Tensor:
+        return self._unary("Tanh", x)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        erf = self._unary("Erf", self.multiply(x, math.sqrt(0.5)))
+        return self.multiply(self.multiply(x, self.add(erf, 1.0)), 0.5)
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        return self._unary("Sigmoid", x)
+
+    def exponential(self, x: Tensor) -> Tensor:
+        return self._unary("Exp", x)
+
+    def logarithm(self, x: Tensor) -> Tensor:
+        return self._unary("Log", x)
+
+    def inverse_root(self, x: Tensor) -> Tensor:
+        return self._unary("Reciprocal", self._unary("Sqrt", x))
+
+    def softmax(self, x: Tensor) -> Tensor:
+        return self._operator("Softmax", [x], x.shape, axis=len(x.shape) - 1)
+
+    def mean(self, x: Tensor, axis: int) -> Tensor:
+        return self._reduced("ReduceMean", x, axis)
+
+    def sum(self, x: Tensor, axis: int) -> Tensor:
+        return self._reduced("ReduceSum", x, axis)
+
+    def largest(self, x: Tensor, axis: int) -> Tensor:
+        return self._reduced("ReduceMax", x, axis)
+
+    def _reduced(self, kind: str, x: Tensor, axis: int) -> Tensor:
+        axis %= len(x.shape)
+        shape = tuple(1 if i == axis else size for i, size in enumerate(x.shape))
+        return self._operator(kind, [x], shape, axes=[axis], keepdims=1)
+
+    def index_of_largest(self, x: Tensor) -> Tensor:
+        axis = len(x.shape) - 1
+        found = self._operator("ArgMax", [x], x.shape[:-1], "int64", axis=axis, keepdims=0)
+        return self._operator("Cast", [found], found.shape, "int32", to=self._types.INT32)
+
+    def reshape(self, x: Tensor, *shape: int) -> Tensor:
+        known = -math.prod(shape) if -1 in shape else 1
+        whole = tuple(math.prod(x.shape) // known if size == -1 else size for size in shape)
+        return self._operator("Reshape", [x, self._integers(*shape)], whole)
+
+    def transpose(self, x: Tensor, *order: int) -> Tensor:
+        shape = tuple(x.shape[axis] for axis in order)
+        return self._operator("Transpose", [x], shape, perm=list(order))
+
+    def slice(self, x: Tensor, axis: int, start: int, stop: int) -> Tensor:
+        axis %= len(x.shape)
+        size = (stop + x.shape[axis] if stop <= 0 else stop) - start
+        shape = tuple(size if i == axis else other for i, other in enumerate(x.shape))
+        bounds = (self._integers(number) for number in (start, stop or END, axis))
+        return self._operator("Slice", [x, *bounds], shape)
+
+    def concatenate(self, axis: int, *parts: Tensor) -> Tensor:
+        axis %= len(parts[0].shape)
+        shape = list(parts[0].shape)
+        shape[axis] = sum(part.shape[axis] for part in parts)
+        return self._operator("Concat", list(parts), tuple(shape), axis=axis)
+
+    def matmul(self, a: Tensor, b: Tensor, transposed: bool = False) -> Tensor:
+        if transposed:
+            order = range(len(b.shape))
+            b = self.transpose(b, *order[:-2], order[-1], order[-2])
+        return self._operator("MatMul", [a, b], (*a.shape[:-1], b.shape[-1]))
+
+    def look_up(self, table: np.ndarray, ids: Tensor, precision: str | None = None) -> Tensor:
+        rows = self.constant(table)
+        return self._operator("Gather", [rows, ids], (*ids.shape, table.shape[1]), axis=0)
+
+    def linear(
+        self,
+        x: Tensor,
+        weight: np.ndarray,
+        bias: np.ndarray | None = None,
+        precision: str | None = None,
+    ) -> Tensor:
+        matrix = self.constant(weight)
+        self.product_bytes += weight.size * np.dtype(self._float).itemsize
+        y = self._operator("MatMul", [x, matrix], (*x.shape[:-1], weight.shape[1]))
+        return y if bias is None else self.add(y, self.constant(bias))
+
+    # -- the file ---------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        import onnx
+
+        constants = [
+            self._numpy.from_array(value, self._name(tensor))
+            for tensor, value in self._constants.values()
+        ]
+        graph = self._helper.make_graph(
+            [self._node(*node) for node in self._nodes],
+            path.stem,
+            [self._described(tensor) for tensor in self._inputs],
+            [self._described(tensor) for tensor in self._outputs],
+            constants,
+        )
+        operators = [self._helper.make_opsetid("", OPERATOR_SET)]
+        model = self._helper.make_model(graph, opset_imports=operators, ir_version=FILE_VERSION)
+        model.producer_name = "edged"
+        onnx.checker.check_model(model)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(model.SerializeToString())
+
+    def _name(self, tensor: Tensor) -> str:
+        return self._names.get(tensor.index, f"t{tensor.index}")
+
+    def _node(
+        self, kind: str, inputs: list[Tensor], output: Tensor, attributes: dict[str, Any]
+    ) -> Any:
+        names = [self._name(tensor) for tensor in inputs]
+        output_name = self._name(output)
+        return self._helper.make_node(kind, names, [output_name], name=output_name, **attributes)
+
+    def _described(self, tensor: Tensor) -> Any:
+        kind = getattr(self._types, _TYPES[tensor.dtype])
+        return self._helper.make_tensor_value_info(self._name(tensor), kind, tensor.shape)
+
+
+_TYPES = {"float32": "FLOAT", "float16": "FLOAT16", "int32": "INT32"}
