@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import queue
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ class Plugins:
     @classmethod
     def discover(cls) -> Plugins:
         """Every entry point of the group `edged`, loaded once a process."""
-        return _discover()
+        return _discover(tuple(sys.path))
 
     @classmethod
     def look_again(cls) -> Plugins:
@@ -127,7 +128,8 @@ class Plugins:
 
 
 @functools.cache
-def _discover() -> Plugins:
+def _discover(_path: tuple[str, ...]) -> Plugins:
+    """Once for a path on which plugins can be found."""
     return Plugins.load(importlib.metadata.entry_points(group=PROJECT))
 
 

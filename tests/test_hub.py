@@ -28,6 +28,7 @@ from edged.messages import (
     Partial,
     SpeechStarted,
 )
+from edged.plugins import Plugins
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -131,6 +132,7 @@ class Served:
             configuration=SimpleNamespace(server=section),
             token=None,
             hub=self.hub,
+            plugins=Plugins([]),
             clients=0,
             hello=lambda stream: Hello(stream, None, EngineState(None, None), 16000, False),
         )

@@ -108,21 +108,25 @@ class WorkerProcess:
     ) -> WorkerProcess:
         """Start a worker for `rung`; it loads on its own."""
         ours, theirs = channel.channel_pair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                python,
-                "-m",
-                "edged.engine.worker",
-                f"--socket={theirs.fileno()}",
-                f"--rung={msgspec.json.encode(rung).decode()}",
-                f"--model={folder}",
-                f"--options={msgspec.json.encode(options).decode()}",
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                env=worker_environment(),
-            )
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    python,
+                    "-m",
+                    "edged.engine.worker",
+                    f"--socket={theirs.fileno()}",
+                    f"--rung={msgspec.json.encode(rung).decode()}",
+                    f"--model={folder}",
+                    f"--options={msgspec.json.encode(options).decode()}",
+                    pass_fds=[theirs.fileno()],
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,
+                    env=worker_environment(),
+                )
+        except BaseException:  # cancelled: a worker that was started leaves when this is closed
+            ours.close()
+            raise
         return cls(rung, process, ours, on_report)
 
     @property

@@ -556,6 +556,7 @@ class Supervisor:
         lower = self.ladder.next_rung
         if lower is not None:
             self.ladder.leave(lower, reason, time.monotonic())
+            self._fruitless = 0  # the other rung is tried at once
             return
         self.problem = EngineError(reason, code=code)
         self.ladder.restart()

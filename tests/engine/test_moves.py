@@ -97,6 +97,7 @@ def test_what_is_not_a_number_is_the_rung_s_fault_and_loses_nothing(
     _check_nothing_lost(events)
 
 
+@pytest.mark.long
 def test_one_output_whatever_is_heard_is_noticed_while_it_serves(
     speech: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

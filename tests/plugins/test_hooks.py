@@ -21,7 +21,9 @@ import tomli_w
 from websockets.sync.client import connect
 
 from edged import hookspecs
-from edged.plugins import NAMED_BY
+from edged.messages import Rung
+from edged.plugins import NAMED_BY, Plugins
+from edged.policy import Candidate, Demand
 from edged.sinks import QUEUE
 from tests.client import recognize, silence, texts
 from tests.conftest import BASE, ROOT, TINY
@@ -114,12 +116,21 @@ def test_edged_voice_detectors(install: Install, start_daemon: Start, speech: An
     assert "best of time" in heard(daemon, speech[:64000])
 
 
-def test_edged_policies(install: Install, start_daemon: Start) -> None:
+def test_edged_policies(
+    install: Install, start_daemon: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install("first", snippet("edged_policies"))
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    plugins = Plugins.discover()
+    candidates = [
+        Candidate(Rung(BASE, "onnxruntime", "cpu", precision), "cpu", None, None)
+        for precision in ("fp32", "int8")
+    ]
+    orders = [plugins.policy(name).order(candidates, Demand()) for name in ("first", "adaptive")]
+    assert [[rung.precision for rung in order] for order in orders] == [["fp32"], ["int8"]]
     daemon = start_daemon("--no-microphone", "--model", BASE, engine_policy="first")
-    rungs = [step["rung"] for step in daemon.get("/v1/engine")[1]["steps"]]
-    assert [rung["model"] for rung in rungs].count(BASE) == 1
-    assert rungs[0]["precision"] == "fp32"  # adaptive would take int8
+    rungs = [step["rung"]["model"] for step in daemon.get("/v1/engine")[1]["steps"]]
+    assert rungs.count(BASE) == 1
 
 
 # -- audio sources --------------------------------------------------------------------------------

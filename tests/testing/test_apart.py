@@ -92,7 +92,7 @@ def test_a_provider_that_cannot_be_asked(
     ("fault", "words"),
     [
         ("segfault loaded", "SIGSEGV"),
-        ("hang run", "did nothing for 2 s"),
+        pytest.param("hang run", "did nothing for 2 s", marks=pytest.mark.long),
         ("raise run", "a stranger's mistake"),
     ],
 )
