@@ -93,7 +93,8 @@ def test_a_cache_that_cannot_be_written_is_told_and_harms_nothing(tiny_cache: Pa
     assert len([note for note in report.notes if "EDGED_CACHE_DIR" in note]) == 2
 
 
-@pytest.mark.timeout(400)  # every rung of every provider
+@pytest.mark.long  # every rung of every provider
+@pytest.mark.timeout(400)
 def test_a_model_that_is_missing_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGED_CACHE_DIR", str(tmp_path))
     report = looked(TINY, build=True)

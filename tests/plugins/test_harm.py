@@ -182,7 +182,8 @@ def test_what_has_no_name_is_not_used(hook: str) -> None:
 
 @pytest.mark.parametrize("when", ["asked", "loaded", "run"])
 @pytest.mark.parametrize(
-    "fault", ["raise", "segfault", pytest.param("hang", marks=pytest.mark.long)]
+    "fault",
+    ["raise", *(pytest.param(fault, marks=pytest.mark.long) for fault in ("segfault", "hang"))],
 )
 def test_a_provider_that_fails_leaves_its_place_to_another(
     install: Install,
