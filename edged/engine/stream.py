@@ -105,7 +105,7 @@ class Stream:
     @property
     def chunk_seconds(self) -> float:
         """How much audio is worth handling at once."""
-        return (NEWS if self.speaking else IDLE_NEWS) / SAMPLE_RATE
+        return (NEWS if self.speaking else 3 * NEWS) / SAMPLE_RATE
 
     def is_news(self) -> bool:
         """Whether there is enough that the worker does not know of to wake it."""
