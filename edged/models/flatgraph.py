@@ -10,15 +10,14 @@ Imports ai_edge_litert and flatbuffers: build time only.
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from edged.errors import ModelError
-from edged.models.writer import Tensor, Writer
+from edged.models.writer import Shape, Tensor, Writer
 
 SCHEMA_VERSION = 3
 _TYPES = {
@@ -43,6 +42,19 @@ OFF_GRID = 0.05
 class FlatGraph(Writer):
     """One graph, with its products' weights in one precision: fp32, fp16 or int8."""
 
+    words: ClassVar[Mapping[str, str]] = {
+        "add": "ADD",
+        "subtract": "SUB",
+        "multiply": "MUL",
+        "tanh": "TANH",
+        "sigmoid": "LOGISTIC",
+        "exponential": "EXP",
+        "logarithm": "LOG",
+        "mean": "MEAN",
+        "sum": "SUM",
+        "largest": "REDUCE_MAX",
+    }
+
     def __init__(self, precision: str) -> None:
         self._schema = _schema()
         self.precision = precision
@@ -55,7 +67,6 @@ class FlatGraph(Writer):
         self._inputs: dict[str, Tensor] = {}
         self._outputs: dict[str, Tensor] = {}
         self.product_bytes = 0
-        """Of the weights that its products read, scales included"""
 
     # -- tensors ----------------------------------------------------------------------------------
 
@@ -81,7 +92,7 @@ class FlatGraph(Writer):
             described.quantization.quantizedDimension = 0
         return tensor
 
-    def integers(self, *values: int) -> Tensor:
+    def _integers(self, *values: int) -> Tensor:
         return self.constant(np.array(values, np.int32))
 
     def _tensor(self, name: str, shape: Sequence[int], dtype: str) -> Tensor:
@@ -110,160 +121,102 @@ class FlatGraph(Writer):
         self,
         kind: str,
         inputs: Sequence[Tensor],
-        shapes: Sequence[Sequence[int]],
+        shape: Shape,
         options: str | None = None,
         dtype: str = "float32",
         weights: str = "",
         **settings: Any,
-    ) -> list[Tensor]:
-        outputs = [self._tensor(kind.lower(), shape, dtype) for shape in shapes]
+    ) -> Tensor:
+        output = self._tensor(kind.lower(), shape, dtype)
         operator = self._schema.OperatorT()
         operator.opcodeIndex = self._code(kind, _VERSIONS.get((kind, weights), 1))
         operator.inputs = np.array([tensor.index for tensor in inputs], np.int32)
-        operator.outputs = np.array([tensor.index for tensor in outputs], np.int32)
+        operator.outputs = np.array([output.index], np.int32)
         if options:
             operator.builtinOptionsType = getattr(self._schema.BuiltinOptions, options)
             operator.builtinOptions = getattr(self._schema, f"{options}T")()
             for name, value in settings.items():
                 setattr(operator.builtinOptions, name, value)
         self._operators.append(operator)
-        return outputs
+        return output
 
     def _code(self, kind: str, version: int) -> int:
         return self._codes.setdefault((kind, version), len(self._codes))
 
-    def _unary(self, kind: str, x: Tensor) -> Tensor:
-        return self._operator(kind, [x], [x.shape])[0]
-
-    def _binary(self, kind: str, a: Tensor, b: Tensor | float) -> Tensor:
-        if not isinstance(b, Tensor):
-            b = self.constant(np.array(b, np.float32))
-        shape = np.broadcast_shapes(a.shape, b.shape)
-        return self._operator(kind, [a, b], [shape])[0]
-
-    def add(self, a: Tensor, b: Tensor | float) -> Tensor:
-        return self._binary("ADD", a, b)
-
-    def subtract(self, a: Tensor, b: Tensor | float) -> Tensor:
-        return self._binary("SUB", a, b)
-
-    def multiply(self, a: Tensor, b: Tensor | float) -> Tensor:
-        return self._binary("MUL", a, b)
-
-    def tanh(self, x: Tensor) -> Tensor:
-        return self._unary("TANH", x)
-
     def gelu(self, x: Tensor) -> Tensor:
-        return self._operator("GELU", [x], [x.shape], "GeluOptions", approximate=False)[0]
-
-    def sigmoid(self, x: Tensor) -> Tensor:
-        return self._unary("LOGISTIC", x)
-
-    def exponential(self, x: Tensor) -> Tensor:
-        return self._unary("EXP", x)
-
-    def logarithm(self, x: Tensor) -> Tensor:
-        return self._unary("LOG", x)
+        return self._operator("GELU", [x], x.shape, "GeluOptions", approximate=False)
 
     def inverse_root(self, x: Tensor) -> Tensor:
-        return self._unary("RSQRT", x)
+        return self._operator("RSQRT", [x], x.shape)
 
     def softmax(self, x: Tensor) -> Tensor:
-        return self._operator("SOFTMAX", [x], [x.shape], "SoftmaxOptions", beta=1.0)[0]
+        return self._operator("SOFTMAX", [x], x.shape, "SoftmaxOptions", beta=1.0)
 
-    def mean(self, x: Tensor, axis: int) -> Tensor:
-        return self._reduced("MEAN", x, axis)
-
-    def sum(self, x: Tensor, axis: int) -> Tensor:
-        return self._reduced("SUM", x, axis)
-
-    def largest(self, x: Tensor, axis: int) -> Tensor:
-        return self._reduced("REDUCE_MAX", x, axis)
-
-    def _reduced(self, kind: str, x: Tensor, axis: int) -> Tensor:
-        axis %= len(x.shape)
-        shape = [1 if i == axis else size for i, size in enumerate(x.shape)]
-        inputs = [x, self.integers(axis)]
-        return self._operator(kind, inputs, [shape], "ReducerOptions", keepDims=True)[0]
+    def _reduce(self, kind: str, x: Tensor, axis: int, shape: Shape) -> Tensor:
+        inputs = [x, self._integers(axis)]
+        return self._operator(kind, inputs, shape, "ReducerOptions", keepDims=True)
 
     def index_of_largest(self, x: Tensor) -> Tensor:
-        """Along the last axis, which goes."""
         kind = self._schema.TensorType.INT32
         axis = self.constant(np.array(len(x.shape) - 1, np.int32))
         return self._operator(
-            "ARG_MAX", [x, axis], [x.shape[:-1]], "ArgMaxOptions", "int32", outputType=kind
-        )[0]
+            "ARG_MAX", [x, axis], x.shape[:-1], "ArgMaxOptions", "int32", outputType=kind
+        )
 
-    def reshape(self, x: Tensor, *shape: int) -> Tensor:
-        """One size may be -1: what is left."""
-        known = -math.prod(shape) if -1 in shape else 1
-        whole = tuple(math.prod(x.shape) // known if size == -1 else size for size in shape)
-        return self._operator("RESHAPE", [x, self.integers(*shape)], [whole], dtype=x.dtype)[0]
+    def _reshape(self, x: Tensor, asked: Shape, shape: Shape) -> Tensor:
+        return self._operator("RESHAPE", [x, self._integers(*asked)], shape, dtype=x.dtype)
 
-    def transpose(self, x: Tensor, *order: int) -> Tensor:
-        shape = [x.shape[axis] for axis in order]
-        return self._operator("TRANSPOSE", [x, self.integers(*order)], [shape])[0]
+    def _transpose(self, x: Tensor, order: Shape, shape: Shape) -> Tensor:
+        return self._operator("TRANSPOSE", [x, self._integers(*order)], shape)
 
-    def slice(self, x: Tensor, axis: int, start: int, stop: int) -> Tensor:
-        """From `start` to before `stop`, which counts from the end where it is 0 or less.
-
-        The other axes, and ends that count from the end, follow when an input is resized.
-        """
-        axis %= len(x.shape)
+    def _slice(self, x: Tensor, axis: int, start: int, stop: int, shape: Shape) -> Tensor:
         to_end = stop == 0
-        shape = list(x.shape)
-        shape[axis] = (stop + shape[axis] if stop <= 0 else stop) - start
         others = sum(1 << other for other in range(len(shape)) if other != axis)
         bounds = [[0] * len(shape), [0] * len(shape), [1] * len(shape)]
         bounds[0][axis], bounds[1][axis] = start, stop
         return self._operator(
             "STRIDED_SLICE",
-            [x, *(self.integers(*bound) for bound in bounds)],
-            [shape],
+            [x, *(self._integers(*bound) for bound in bounds)],
+            shape,
             "StridedSliceOptions",
             beginMask=others,
             endMask=others | (to_end << axis),
             ellipsisMask=0,
             newAxisMask=0,
             shrinkAxisMask=0,
-        )[0]
+        )
 
-    def concatenate(self, axis: int, *parts: Tensor) -> Tensor:
-        axis %= len(parts[0].shape)
-        shape = list(parts[0].shape)
-        shape[axis] = sum(part.shape[axis] for part in parts)
-        return self._operator("CONCATENATION", parts, [shape], "ConcatenationOptions", axis=axis)[0]
+    def _concatenate(self, axis: int, parts: Sequence[Tensor], shape: Shape) -> Tensor:
+        return self._operator("CONCATENATION", parts, shape, "ConcatenationOptions", axis=axis)
 
     def matmul(self, a: Tensor, b: Tensor, transposed: bool = False) -> Tensor:
-        """a [.., m, k] times b [.., k, n], or [.., n, k] where that is transposed."""
         columns = b.shape[-2] if transposed else b.shape[-1]
-        shape = [*a.shape[:-1], columns]
+        shape = (*a.shape[:-1], columns)
         return self._operator(
-            "BATCH_MATMUL", [a, b], [shape], "BatchMatMulOptions", adjX=False, adjY=transposed
-        )[0]
+            "BATCH_MATMUL", [a, b], shape, "BatchMatMulOptions", adjX=False, adjY=transposed
+        )
 
     def look_up(self, table: np.ndarray, ids: Tensor, precision: str | None = None) -> Tensor:
-        """Rows of a table, [*ids.shape, row]."""
-        shape = [*ids.shape, table.shape[1]]
+        shape = (*ids.shape, table.shape[1])
         precision = precision or self.precision
         if precision == "int8":
             values, scale = quantized(table)
             rows = self._gather(self.constant(values), ids, shape, "int8")
-            scales = self._gather(self.constant(scale[:, None]), ids, [*ids.shape, 1], "float32")
+            scales = self._gather(self.constant(scale[:, None]), ids, (*ids.shape, 1), "float32")
             return self.multiply(self._cast(rows), scales)
         if precision == "fp16":
             rows = self._gather(self.constant(table.astype(np.float16)), ids, shape, "float16")
-            return self._operator("DEQUANTIZE", [rows], [shape], weights="float16")[0]
+            return self._operator("DEQUANTIZE", [rows], shape, weights="float16")
         return self._gather(self.constant(table.astype(np.float32)), ids, shape, "float32")
 
-    def _gather(self, table: Tensor, ids: Tensor, shape: Sequence[int], dtype: str) -> Tensor:
+    def _gather(self, table: Tensor, ids: Tensor, shape: Shape, dtype: str) -> Tensor:
         options = {"axis": 0, "batchDims": 0}
         return self._operator(
-            "GATHER", [table, ids], [shape], "GatherOptions", dtype, table.dtype, **options
-        )[0]
+            "GATHER", [table, ids], shape, "GatherOptions", dtype, table.dtype, **options
+        )
 
     def _cast(self, x: Tensor) -> Tensor:
-        return self._operator("CAST", [x], [x.shape], "CastOptions")[0]
+        return self._operator("CAST", [x], x.shape, "CastOptions")
 
     def linear(
         self,
@@ -272,21 +225,20 @@ class FlatGraph(Writer):
         bias: np.ndarray | None = None,
         precision: str | None = None,
     ) -> Tensor:
-        """x [.., in] times weight [in, out], and a bias [out]."""
         precision = precision or self.precision
         inputs = [x, self._product_weight(weight.T, precision)]
         if bias is not None:
             inputs.append(self.constant(bias.astype(np.float32)))
-        shape = [*x.shape[:-1], weight.shape[1]]
+        shape = (*x.shape[:-1], weight.shape[1])
         return self._operator(
             "FULLY_CONNECTED",
             inputs,
-            [shape],
+            shape,
             "FullyConnectedOptions",
             weights=inputs[1].dtype,
             keepNumDims=True,
             asymmetricQuantizeInputs=precision == "int8",
-        )[0]
+        )
 
     def _product_weight(self, rows: np.ndarray, precision: str) -> Tensor:
         """A product's weight, [out, in], as the precision has it."""
@@ -297,7 +249,7 @@ class FlatGraph(Writer):
         if precision == "fp16":
             half = self.constant(rows.astype(np.float16))
             self.product_bytes += rows.size * 2
-            return self._operator("DEQUANTIZE", [half], [rows.shape], weights="float16")[0]
+            return self._operator("DEQUANTIZE", [half], rows.shape, weights="float16")
         self.product_bytes += rows.size * 4
         return self.constant(rows.astype(np.float32))
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from edged.models.writer import Tensor, Writer
+from edged.models.writer import Shape, Tensor, Writer
 
 OPERATOR_SET = 11
 FILE_VERSION = 6
@@ -30,6 +31,19 @@ END = np.iinfo(np.int64).max
 class Onnx11(Writer):
     """One graph in fp32 or fp16. Constants that are equal are written once."""
 
+    words: ClassVar[Mapping[str, str]] = {
+        "add": "Add",
+        "subtract": "Sub",
+        "multiply": "Mul",
+        "tanh": "Tanh",
+        "sigmoid": "Sigmoid",
+        "exponential": "Exp",
+        "logarithm": "Log",
+        "mean": "ReduceMean",
+        "sum": "ReduceSum",
+        "largest": "ReduceMax",
+    }
+
     def __init__(self, precision: str) -> None:
         from onnx import TensorProto, helper, numpy_helper
 
@@ -38,14 +52,14 @@ class Onnx11(Writer):
         self.product_bytes = 0
         self._helper, self._numpy, self._types = helper, numpy_helper, TensorProto
         self._float = FLOATS[precision]
-        self._nodes: list[tuple[str, list[Tensor], Tensor, dict[str, Any]]] = []
+        self._nodes: list[tuple[str, Sequence[Tensor], Tensor, dict[str, Any]]] = []
         self._constants: dict[str, tuple[Tensor, np.ndarray]] = {}
         self._names: dict[int, str] = {}
         self._inputs: list[Tensor] = []
         self._outputs: list[Tensor] = []
         self._count = 0
 
-    def _tensor(self, shape: tuple[int, ...], dtype: str) -> Tensor:
+    def _tensor(self, shape: Shape, dtype: str) -> Tensor:
         self._count += 1
         return Tensor(self._count, shape, dtype)
 
@@ -77,8 +91,8 @@ class Onnx11(Writer):
     def _operator(
         self,
         kind: str,
-        inputs: list[Tensor],
-        shape: tuple[int, ...],
+        inputs: Sequence[Tensor],
+        shape: Shape,
         dtype: str | None = None,
         **attributes: Any,
     ) -> Tensor:
@@ -86,57 +100,18 @@ class Onnx11(Writer):
         self._nodes.append((kind, inputs, tensor, attributes))
         return tensor
 
-    def _unary(self, kind: str, x: Tensor) -> Tensor:
-        return self._operator(kind, [x], x.shape)
-
-    def _binary(self, kind: str, a: Tensor, b: Tensor | float) -> Tensor:
-        if not isinstance(b, Tensor):
-            b = self.constant(np.array(b, np.float32))
-        return self._operator(kind, [a, b], np.broadcast_shapes(a.shape, b.shape))
-
-    def add(self, a: Tensor, b: Tensor | float) -> Tensor:
-        return self._binary("Add", a, b)
-
-    def subtract(self, a: Tensor, b: Tensor | float) -> Tensor:
-        return self._binary("Sub", a, b)
-
-    def multiply(self, a: Tensor, b: Tensor | float) -> Tensor:
-        return self._binary("Mul", a, b)
-
-    def tanh(self, x: Tensor) -> Tensor:
-        return self._unary("Tanh", x)
-
     def gelu(self, x: Tensor) -> Tensor:
-        erf = self._unary("Erf", self.multiply(x, math.sqrt(0.5)))
+        erf = self._operator("Erf", [self.multiply(x, math.sqrt(0.5))], x.shape)
         return self.multiply(self.multiply(x, self.add(erf, 1.0)), 0.5)
 
-    def sigmoid(self, x: Tensor) -> Tensor:
-        return self._unary("Sigmoid", x)
-
-    def exponential(self, x: Tensor) -> Tensor:
-        return self._unary("Exp", x)
-
-    def logarithm(self, x: Tensor) -> Tensor:
-        return self._unary("Log", x)
-
     def inverse_root(self, x: Tensor) -> Tensor:
-        return self._unary("Reciprocal", self._unary("Sqrt", x))
+        root = self._operator("Sqrt", [x], x.shape)
+        return self._operator("Reciprocal", [root], x.shape)
 
     def softmax(self, x: Tensor) -> Tensor:
         return self._operator("Softmax", [x], x.shape, axis=len(x.shape) - 1)
 
-    def mean(self, x: Tensor, axis: int) -> Tensor:
-        return self._reduced("ReduceMean", x, axis)
-
-    def sum(self, x: Tensor, axis: int) -> Tensor:
-        return self._reduced("ReduceSum", x, axis)
-
-    def largest(self, x: Tensor, axis: int) -> Tensor:
-        return self._reduced("ReduceMax", x, axis)
-
-    def _reduced(self, kind: str, x: Tensor, axis: int) -> Tensor:
-        axis %= len(x.shape)
-        shape = tuple(1 if i == axis else size for i, size in enumerate(x.shape))
+    def _reduce(self, kind: str, x: Tensor, axis: int, shape: Shape) -> Tensor:
         return self._operator(kind, [x], shape, axes=[axis], keepdims=1)
 
     def index_of_largest(self, x: Tensor) -> Tensor:
@@ -144,27 +119,18 @@ class Onnx11(Writer):
         found = self._operator("ArgMax", [x], x.shape[:-1], "int64", axis=axis, keepdims=0)
         return self._operator("Cast", [found], found.shape, "int32", to=self._types.INT32)
 
-    def reshape(self, x: Tensor, *shape: int) -> Tensor:
-        known = -math.prod(shape) if -1 in shape else 1
-        whole = tuple(math.prod(x.shape) // known if size == -1 else size for size in shape)
-        return self._operator("Reshape", [x, self._integers(*shape)], whole)
+    def _reshape(self, x: Tensor, asked: Shape, shape: Shape) -> Tensor:
+        return self._operator("Reshape", [x, self._integers(*asked)], shape)
 
-    def transpose(self, x: Tensor, *order: int) -> Tensor:
-        shape = tuple(x.shape[axis] for axis in order)
+    def _transpose(self, x: Tensor, order: Shape, shape: Shape) -> Tensor:
         return self._operator("Transpose", [x], shape, perm=list(order))
 
-    def slice(self, x: Tensor, axis: int, start: int, stop: int) -> Tensor:
-        axis %= len(x.shape)
-        size = (stop + x.shape[axis] if stop <= 0 else stop) - start
-        shape = tuple(size if i == axis else other for i, other in enumerate(x.shape))
+    def _slice(self, x: Tensor, axis: int, start: int, stop: int, shape: Shape) -> Tensor:
         bounds = (self._integers(number) for number in (start, stop or END, axis))
         return self._operator("Slice", [x, *bounds], shape)
 
-    def concatenate(self, axis: int, *parts: Tensor) -> Tensor:
-        axis %= len(parts[0].shape)
-        shape = list(parts[0].shape)
-        shape[axis] = sum(part.shape[axis] for part in parts)
-        return self._operator("Concat", list(parts), tuple(shape), axis=axis)
+    def _concatenate(self, axis: int, parts: Sequence[Tensor], shape: Shape) -> Tensor:
+        return self._operator("Concat", parts, shape, axis=axis)
 
     def matmul(self, a: Tensor, b: Tensor, transposed: bool = False) -> Tensor:
         if transposed:
@@ -215,7 +181,7 @@ class Onnx11(Writer):
         return self._names.get(tensor.index, f"t{tensor.index}")
 
     def _node(
-        self, kind: str, inputs: list[Tensor], output: Tensor, attributes: dict[str, Any]
+        self, kind: str, inputs: Sequence[Tensor], output: Tensor, attributes: dict[str, Any]
     ) -> Any:
         names = [self._name(tensor) for tensor in inputs]
         output_name = self._name(output)
