@@ -30,7 +30,7 @@ class Uevents:
             except BlockingIOError:
                 break
             except OSError:  # more events than it could keep
-                heard = True
+                return True
         return heard
 
     def close(self) -> None:
