@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -119,11 +119,16 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def static_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache directory with tiny-en for both formats in fp32, fp16 and int8, built once."""
     pytest.importorskip("ai_edge_litert")
-    folder = tmp_path_factory.mktemp("static")
+    formats = ["onnx", "tflite"]
+    return build(tmp_path_factory.mktemp("static"), ["fp32", "fp16", "int8"], formats)
+
+
+def build(folder: Path, precisions: Iterable[str], formats: Iterable[str]) -> Path:
+    """Build tiny-en for these, as a user would, into a cache directory; returns it."""
     command = [sys.executable, "-m", "edged", "models", "build", TINY, "--quiet"]
-    command += [f"--precision={precision}" for precision in ("fp32", "fp16", "int8")]
+    command += [f"--precision={precision}" for precision in precisions]
     done = subprocess.run(
-        [*command, "--format=onnx", "--format=tflite"],
+        [*command, *(f"--format={name}" for name in formats)],
         env={**os.environ, "EDGED_CACHE_DIR": str(folder)},
         capture_output=True,
         text=True,

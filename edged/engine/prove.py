@@ -171,7 +171,7 @@ def _compared(
             recognizer.transcribe(check.read_clip(model.path(name))).text for name in model.gate
         ]
         known = list(model.gate.values())
-        yield {"gate_error_rate": check.word_error_rate(" ".join(known), " ".join(texts))}
+        yield {"gate_error_rate": check.gate_error_rate(known, texts)}
         check.compare_gate(known, texts, precision)
 
 

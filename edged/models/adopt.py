@@ -14,7 +14,6 @@ It comes as a folder with its files below the name of each precision, a clip tha
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tomllib
@@ -27,7 +26,15 @@ import tomli_w
 
 from edged.errors import ModelError
 from edged.models.check import CHECK_CLIP, REFERENCE, compare, compare_features, read_clip
-from edged.models.store import BUILD_VERSION, MANIFEST, PRECISIONS, Model, Part, read_model
+from edged.models.store import (
+    BUILD_VERSION,
+    MANIFEST,
+    PRECISIONS,
+    Model,
+    Part,
+    fingerprints,
+    read_model,
+)
 from edged.recognizer import SAMPLE_RATE
 
 OpenRecognizer = Callable[[Model, Part], Any]
@@ -76,18 +83,9 @@ def _write_manifest(folder: Path, written: dict[str, Any], text: str) -> None:
         "build_version": BUILD_VERSION,
         "sample_rate": SAMPLE_RATE,
         "check": {"audio": CHECK_CLIP, "text": text},
-        "files": {
-            str(path.relative_to(folder)): _fingerprint(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != MANIFEST
-        },
+        "files": fingerprints(folder),
     }
     (folder / MANIFEST).write_text(tomli_w.dumps(manifest), "utf-8")
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
 def _reference(model: Model, open_recognizer: OpenRecognizer) -> str:

@@ -8,7 +8,6 @@ what the float32 graphs write.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -31,7 +30,15 @@ from edged.models.check import (
     read_clip,
 )
 from edged.models.sources import Source, SourceFiles, recordings
-from edged.models.store import BUILD_VERSION, MANIFEST, Model, Part, part_of, read_model
+from edged.models.store import (
+    BUILD_VERSION,
+    MANIFEST,
+    Model,
+    Part,
+    fingerprints,
+    part_of,
+    read_model,
+)
 from edged.models.work import work_name
 from edged.recognizer import Recognizer
 
@@ -376,20 +383,10 @@ def _write_manifest(
         "check": {"audio": CHECK_CLIP, "text": check_text},
         "gate": gate,
         "work": {"samples_per_frame": FRAME, "bytes": sizes},
-        "files": {
-            str(path.relative_to(folder)): _fingerprint(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != MANIFEST
-        },
+        "files": fingerprints(folder),
     }
     (folder / MANIFEST).write_text(tomli_w.dumps(manifest), "utf-8")
 
 
 def _origin(source: Source) -> str:
     return f"{source.distribution} {source.version}"
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"sha256": digest, "bytes": path.stat().st_size}

