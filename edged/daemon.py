@@ -31,7 +31,7 @@ from edged.messages import (
 from edged.microphone import Microphone, MicrophoneState, SourceOptions
 from edged.models.inventory import imported_sources, store
 from edged.models.sources import SOURCES, find_source, source_named
-from edged.models.store import FORMAT_OF, stored_as
+from edged.models.store import buildable, stored_as
 from edged.notify import notify
 from edged.plugins import Plugins
 from edged.recognizer import SAMPLE_RATE
@@ -295,21 +295,24 @@ def ladder(configuration: Configuration) -> list[Rung]:
     """The rungs that the configuration allows. Raises ModelError when there is none."""
     verdicts = Verdicts()
     rungs = choose.ladder_here(configuration.engine, verdicts)
-    refused = [verdict for verdict in verdicts.remembered() if not verdict.ok]
-    if not rungs and refused:
-        first = refused[0]
-        raise ModelError(
-            f"All that is built was refused here; {first.rung}: {first.reason}. "
+    if not rungs:
+        raise _nothing_to_run(verdicts)
+    return rungs
+
+
+def _nothing_to_run(verdicts: Verdicts) -> ModelError:
+    refused = next((verdict for verdict in verdicts.remembered() if not verdict.ok), None)
+    if refused:
+        return ModelError(
+            f"All that is built was refused here; {refused.rung}: {refused.reason}. "
             "Once that is mended, run: edged probe --fresh",
             code="nothing_proven",
         )
-    if not rungs:
-        raise ModelError(
-            f"No model is built in {store().folder}. Run: edged models build",
-            path=store().folder,
-            code="model_missing",
-        )
-    return rungs
+    return ModelError(
+        f"No model is built in {store().folder}. Run: edged models build",
+        path=store().folder,
+        code="model_missing",
+    )
 
 
 def make_supervisor(
@@ -387,7 +390,6 @@ async def ensure_models(configuration: Configuration) -> None:
 async def build_apart(name: str, precision: str, endings: Collection[str]) -> None:
     """Build a model in a process of its own: the daemon imports no runtime."""
     log.info("building %s, once", name)
-    formats = sorted({FORMAT_OF[ending] for ending in endings if ending in FORMAT_OF})
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -397,7 +399,7 @@ async def build_apart(name: str, precision: str, endings: Collection[str]) -> No
         name,
         "--precision",
         precision,
-        *(f"--format={name}" for name in formats),
+        *(f"--format={kind}" for kind in buildable(endings)),
         "--quiet",
         stderr=asyncio.subprocess.PIPE,
     )

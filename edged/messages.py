@@ -29,6 +29,16 @@ class Rung(Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.model} {self.precision} on {self.provider} {self.device}"
 
+    @property
+    def device_kind(self) -> str:
+        """Its device without the number: gpu for gpu.1"""
+        return self.device.partition(".")[0]
+
+    @property
+    def accelerator(self) -> str:
+        """What hardware is asked for, as `hardware.accelerators` names it: "openvino gpu" """
+        return f"{self.provider} {self.device_kind}"
+
 
 class EngineState(Struct, frozen=True):
     """What was asked for, what runs, and why they differ."""

@@ -22,6 +22,8 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from edged import paths
+from edged.errors import EdgedError
+from edged.files import write_whole
 from edged.log import get_logger
 
 log = get_logger(__name__)
@@ -134,13 +136,10 @@ def _read() -> Answers:
 
 def _write(answers: Answers) -> None:
     """A cache that cannot be written makes the next start slow, but not this one wrong."""
-    part = _path().with_name(f".{FILE}.{os.getpid()}")
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(answers, indent=1), "utf-8")
-        part.replace(_path())
-    except OSError as error:
-        log.debug("%s cannot be written: %s", _path(), error.strerror)
+        write_whole(_path(), json.dumps(answers, indent=1).encode())
+    except EdgedError as error:
+        log.debug("%s", error.message)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 
 from edged import profiles
 from edged.config import Configuration, EngineSection
@@ -87,7 +88,7 @@ class Selection:
         self._section = section
         self._built = built
         self._wishes = list(dict.fromkeys(tuple(words.split()) for words in order))
-        self._known = known
+        self._known = cache(known)
 
     def candidates(self) -> dict[str, list[Candidate]]:
         """By model, the better model first."""
@@ -113,10 +114,12 @@ class Selection:
         return [*wished, (provider, DEFAULT[1] if section.device == AUTO else section.device)]
 
     def _may_serve(self, rung: Rung) -> bool:
+        if not self._is_there(rung):
+            return False
         verdict = self._known(rung)
         is_proven = verdict.ok if verdict else rung.device == "cpu"
         is_named = meets(self._section, rung) and self._section.device != AUTO
-        return self._is_there(rung) and self._suits(rung, verdict) and (is_proven or is_named)
+        return self._suits(rung, verdict) and (is_proven or is_named)
 
     def _is_there(self, rung: Rung) -> bool:
         if stored_as(rung.precision) in self._built.get(rung.model, {}).get(rung.provider, ()):
@@ -144,7 +147,7 @@ class Selection:
 
     def _candidate(self, rung: Rung) -> Candidate:
         verdict = self._known(rung)
-        kind = (verdict and verdict.kind) or rung.device.partition(".")[0]
+        kind = (verdict and verdict.kind) or rung.device_kind
         factor = verdict.real_time_factor if verdict else None
         return Candidate(rung, kind, self._wish(rung), factor)
 

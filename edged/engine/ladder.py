@@ -108,7 +108,7 @@ class Ladder:
         """A device, such as "openvino npu", was plugged in or unplugged; a new one is as good as
         new."""
         for step in self.steps:
-            if f"{step.rung.provider} {step.rung.device.partition('.')[0]}" == device:
+            if step.rung.accelerator == device:
                 step.absent = not present
                 step.until = 0.0
 

@@ -25,8 +25,9 @@ from edged.engine import choose
 from edged.engine.peaks import Peaks
 from edged.engine.process import kill_group, signal_name
 from edged.engine.prove import Verdict, prove_apart
-from edged.engine.verdicts import Verdicts, write_whole
+from edged.engine.verdicts import Verdicts
 from edged.errors import EdgedError, ModelError
+from edged.files import write_whole
 from edged.hardware import explain
 from edged.hardware.explain import Obstacle
 from edged.hardware.machine import Machine, find
@@ -242,13 +243,13 @@ class _Probe:
 
     async def _verdicts(self, rungs: Sequence[Rung]) -> AsyncIterator[Verdict]:
         """One after the other: two at once would slow each other down."""
+        # A worker's options, so that it is measured as it would serve.
+        options = choose.worker_options(self._configuration)
         for number, rung in enumerate(rungs):
             verdict = None if self._fresh else self._memory.get(rung)
             if verdict is None:
                 self._progress(f"proving {rung}", number / len(rungs))
                 folder = store().folder / rung.model
-                # A worker's options, so that it is measured as it would serve.
-                options = choose.worker_options(self._configuration)
                 verdict = await prove_apart(rung, folder, options)
                 self._put(verdict)
             yield verdict

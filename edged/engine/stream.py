@@ -37,6 +37,8 @@ MARGIN = 2 * SAMPLE_RATE
 NEWS, IDLE_NEWS = 512, 2048
 """Samples of news for which a worker is woken, while somebody speaks and while nobody does: waking
 a process costs more than what it then does"""
+IDLE_CHUNK = 3 * NEWS
+"""Samples that may wait in a client's socket while nobody speaks"""
 LOUDER, FLOOR_RISE = 1.5, 1.05
 """A level so many times the floor is news at once: somebody may have begun to speak. The floor is
 the lowest level of late; it rises by this factor each time it is looked at"""
@@ -105,7 +107,7 @@ class Stream:
     @property
     def chunk_seconds(self) -> float:
         """How much audio is worth handling at once."""
-        return (NEWS if self.speaking else 3 * NEWS) / SAMPLE_RATE
+        return (NEWS if self.speaking else IDLE_CHUNK) / SAMPLE_RATE
 
     def is_news(self) -> bool:
         """Whether there is enough that the worker does not know of to wake it."""

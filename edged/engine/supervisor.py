@@ -517,12 +517,16 @@ class Supervisor:
         unfit = self._blame.rung(worker.rung, end.fault, now) or end.behind or end.failed
         lower = self.ladder.next_rung
         if lower is not None and (guilty or unfit) and not self.ladder.pinned:
-            self.ladder.leave(lower, f"{worker.rung}: {end.reason}", now)
+            self._leave(lower, f"{worker.rung}: {end.reason}")
             self._blame.forget()
-            self._fruitless = 0  # the other rung is tried at once
         elif guilty and worker.working is not None:
             self._skip(worker.working)
             self._blame.forget()
+
+    def _leave(self, lower: int, reason: str) -> None:
+        """Go to a lower rung, which is tried at once, however long the last one was waited for."""
+        self.ladder.leave(lower, reason, time.monotonic())
+        self._fruitless = 0
 
     def _skip(self, working: Working) -> None:
         stream = self._streams.get(working.stream)
@@ -555,8 +559,7 @@ class Supervisor:
             return
         lower = self.ladder.next_rung
         if lower is not None:
-            self.ladder.leave(lower, reason, time.monotonic())
-            self._fruitless = 0  # the other rung is tried at once
+            self._leave(lower, reason)
             return
         self.problem = EngineError(reason, code=code)
         self.ladder.restart()

@@ -6,9 +6,7 @@ edged. Looking it up imports no runtime.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +14,8 @@ import msgspec
 
 from edged import __version__, paths
 from edged.engine.prove import Verdict
-from edged.errors import EdgedError, ModelError
+from edged.errors import ModelError
+from edged.files import write_whole
 from edged.hardware.accelerators import Accelerator
 from edged.hardware.machine import Machine, find
 from edged.messages import Rung
@@ -92,7 +91,7 @@ class Verdicts:
         drivers = [
             _driver(found)
             for found in self.machine.accelerators
-            if f"{rung.provider} {rung.device.partition('.')[0]}" in found.providers
+            if rung.accelerator in found.providers
         ]
         return _joined(digest, rung, runtime, drivers, self.machine.kernel, __version__)
 
@@ -161,21 +160,3 @@ def _read(path: Path) -> _Contents:
 
 def _write(path: Path, contents: _Contents) -> None:
     write_whole(path, msgspec.json.format(msgspec.json.encode(contents), indent=1))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is never seen half written. Raises EdgedError."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError as error:
-        raise EdgedError(
-            f"{path} cannot be written ({error.strerror}). "
-            "Free it, or choose another place with EDGED_CACHE_DIR",
-            code="cache_unwritable",
-        ) from error
-    finally:
-        with suppress(OSError):
-            beside.unlink()

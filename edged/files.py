@@ -1,0 +1,27 @@
+"""Files that others may read at any time, in directories that may not be writable."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from edged.errors import EdgedError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is never seen half written. Raises EdgedError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        raise EdgedError(
+            f"{path} cannot be written ({error.strerror}). "
+            "Free it, or choose another place with EDGED_CACHE_DIR",
+            code="cache_unwritable",
+        ) from error
+    finally:
+        with suppress(OSError):
+            beside.unlink()
