@@ -92,8 +92,14 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
 @pytest.fixture
 def tiny_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache directory of one's own, with tiny-en in int8 and nothing else."""
+    cache = link_tiny(tmp_path / "cache")
+    monkeypatch.setenv("EDGED_CACHE_DIR", str(cache))
+    return cache
+
+
+def link_tiny(cache: Path) -> Path:
+    """Put tiny-en in int8, as it is built for all tests, into a cache directory; returns it."""
     built = store().folder / TINY
-    cache = tmp_path / "cache"
     target = cache / "models" / TINY
     target.mkdir(parents=True)
     manifest = tomllib.loads((built / MANIFEST).read_text("utf-8"))
@@ -104,7 +110,6 @@ def tiny_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (target / path.name).symlink_to(path)
     (target / MANIFEST).unlink()
     (target / MANIFEST).write_text(tomli_w.dumps(manifest), "utf-8")
-    monkeypatch.setenv("EDGED_CACHE_DIR", str(cache))
     return cache
 
 

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import importlib.util
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from edged.hardware.explain import Obstacle
 from edged.messages import Rung
 from edged.models.check import GATE_RATE
 from tests import stranger
-from tests.conftest import MACHINES, ROOT, TINY
+from tests.conftest import MACHINES, ROOT, TINY, link_tiny
 
 
 def looked(*models: str, **how: bool) -> ProbeReport:
@@ -37,8 +38,24 @@ def of_provider(report: ProbeReport, provider: str) -> list[Verdict]:
     return [verdict for verdict in report.verdicts if verdict.rung.provider == provider]
 
 
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of what a probe of tiny-en in int8 found."""
+    cache = link_tiny(tmp_path_factory.mktemp("found"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGED_CACHE_DIR", str(cache))
+        looked(TINY)
+    return cache / verdicts.FILE
+
+
 @pytest.fixture
-def report(tiny_cache: Path) -> ProbeReport:
+def probed_cache(tiny_cache: Path, found: Path) -> Path:
+    shutil.copyfile(found, tiny_cache / verdicts.FILE)
+    return tiny_cache
+
+
+@pytest.fixture
+def report(probed_cache: Path) -> ProbeReport:
     return looked(TINY)
 
 
@@ -129,7 +146,7 @@ def test_a_model_that_is_missing_is_built(tmp_path: Path, monkeypatch: pytest.Mo
     ],
 )
 def test_a_provider_that_fails_when_asked_takes_no_other_along(
-    tiny_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, words: str
+    probed_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, words: str
 ) -> None:
     stranger.install(tmp_path, monkeypatch, fault)
     monkeypatch.syspath_prepend(tmp_path)
@@ -143,7 +160,7 @@ def test_a_provider_that_fails_when_asked_takes_no_other_along(
 
 
 def test_every_device_of_every_provider_is_tried(
-    tiny_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    probed_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stranger.install(tmp_path, monkeypatch, "segfault loaded")
     monkeypatch.syspath_prepend(tmp_path)
