@@ -24,6 +24,7 @@ _TYPES = {
     "float32": "FLOAT32",
     "float16": "FLOAT16",
     "int32": "INT32",
+    "int16": "INT16",
     "int8": "INT8",
 }
 _VERSIONS = {
@@ -205,8 +206,11 @@ class FlatGraph(Writer):
             scales = self._gather(self.constant(scale[:, None]), ids, (*ids.shape, 1), "float32")
             return self.multiply(self._cast(rows), scales)
         if precision == "fp16":
-            rows = self._gather(self.constant(table.astype(np.float16)), ids, shape, "float16")
-            return self._operator("DEQUANTIZE", [rows], shape, weights="float16")
+            # Under another name, because the older runtime does not gather half precision.
+            bits = self.constant(table.astype(np.float16).view(np.int16))
+            rows = self._gather(bits, ids, shape, "int16")
+            half = self._operator("BITCAST", [rows], shape, "BitcastOptions", "float16")
+            return self._operator("DEQUANTIZE", [half], shape, weights="float16")
         return self._gather(self.constant(table.astype(np.float32)), ids, shape, "float32")
 
     def _gather(self, table: Tensor, ids: Tensor, shape: Shape, dtype: str) -> Tensor:
