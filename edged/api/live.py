@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import time
-from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from edged.audio.pcm import PcmConverter, PcmFormat
-from edged.daemon import FINISH_SECONDS, MICROPHONE, Daemon
+from edged.api.intake import Intake, place
+from edged.audio.pcm import PcmFormat
+from edged.daemon import MICROPHONE, Daemon
 from edged.errors import AudioError, EngineError
 from edged.hub import Subscriber
 from edged.log import get_logger
@@ -27,13 +24,8 @@ log = get_logger(__name__)
 DONE, GOING_AWAY, POLICY, TOO_MANY, TOO_SLOW = 1000, 1001, 1008, 1013, 4000
 CLOSE_SECONDS = 2.0
 """Longest wait for a client that is let go to notice"""
-PIECE = SAMPLE_RATE
-"""Samples written to the ring at once"""
-WAITED_SECONDS = 0.002
-"""Audio that took longer to come was waited for; what is there at once had been kept back"""
 
 router = APIRouter()
-_numbers = itertools.count(1)
 
 
 def _flag(websocket: WebSocket, name: str, default: bool) -> bool:
@@ -69,14 +61,10 @@ async def recognize_stream(websocket: WebSocket) -> None:
     if not await _admit(websocket, daemon):
         return
     try:
-        if daemon.streams >= daemon.configuration.server.max_streams:
-            await _refuse(websocket, "too_many_clients", "Too many streams; try later", TOO_MANY)
-            return
-        daemon.streams += 1
-        try:
+        with place(daemon):
             await _StreamSession(websocket, daemon).run()
-        finally:
-            daemon.streams -= 1
+    except EngineError as error:
+        await _refuse(websocket, error.code, error.message, TOO_MANY)
     finally:
         daemon.clients -= 1
 
@@ -158,45 +146,32 @@ class _StreamSession:
     def __init__(self, websocket: WebSocket, daemon: Daemon) -> None:
         self._websocket = websocket
         self._daemon = daemon
-        self._name = f"stream-{next(_numbers)}"
-        self._subscriber = Subscriber(
-            daemon.configuration.server.client_queue,
-            _flag(websocket, "words", False),
-        )
+        self._words = _flag(websocket, "words", False)
+        self._subscriber = Subscriber(daemon.configuration.server.client_queue, self._words)
         self._partials = _flag(websocket, "partials", True)
-        self._bad_samples = 0
-        self._unheard = bytearray()
-        """Audio that came and is not yet converted"""
-        self._unwritten: deque[Any] = deque()
-        """Converted, and waiting for room in the ring"""
-        self._listening_since = 0.0
-        """When we began to wait for what is now unheard, by the monotonic clock, in seconds"""
-        self._order = asyncio.Lock()
-        """One at a time converts and writes: the client's audio keeps its order"""
         self._strict = websocket.query_params.get("fallback") == "fail"
         """Whether the client wants nothing less than what is configured"""
         self._refusals: asyncio.Queue[EngineError] = asyncio.Queue()
         """Why it has to be let go after all"""
-        self._finishing = False
-        """Whether no more audio is taken: the client or the daemon has had its last word"""
 
     async def run(self) -> None:
-        try:
-            layout = self._format()
-            self._converter = PcmConverter(layout)
-            self._bytes_per_second = layout.rate * layout.frame_bytes
-        except AudioError as error:
-            await _refuse(self._websocket, error.code, error.message, POLICY)
-            return
         if self._strict and (refusal := self._daemon.refusal):
             await _refuse(self._websocket, refusal.code, refusal.message, TOO_MANY)
             return
-        self._stream = self._daemon.open_stream(
-            self._publish, partials=self._partials, words=self._subscriber.words
-        )
+        try:
+            self._intake = Intake(
+                self._daemon,
+                self._layout(),
+                self._publish,
+                partials=self._partials,
+                words=self._words,
+            )
+        except AudioError as error:
+            await _refuse(self._websocket, error.code, error.message, POLICY)
+            return
         self._daemon.engine_listeners.add(self._engine_changed)
         try:
-            await _send(self._websocket, self._daemon.hello(self._name))
+            await _send(self._websocket, self._daemon.hello(self._intake.name))
             await _race(
                 _forward(self._websocket, self._subscriber, self._partials),
                 self._receive(),
@@ -206,10 +181,10 @@ class _StreamSession:
             )
         finally:
             self._daemon.engine_listeners.discard(self._engine_changed)
-            await self._leave()
+            await self._intake.leave()
 
     def _engine_changed(self, event: EngineChanged) -> None:
-        self._publish(event)
+        self._intake.tell(event)
         if self._strict and (refusal := self._daemon.refusal):
             self._refusals.put_nowait(refusal)
 
@@ -218,7 +193,7 @@ class _StreamSession:
         refusal = await self._refusals.get()
         await _refuse(self._websocket, refusal.code, refusal.message, TOO_MANY)
 
-    def _format(self) -> PcmFormat:
+    def _layout(self) -> PcmFormat:
         parameters = self._websocket.query_params
         return PcmFormat(
             rate=_integer(parameters.get("rate"), SAMPLE_RATE, "bad_rate"),
@@ -227,7 +202,6 @@ class _StreamSession:
         )
 
     def _publish(self, event: Event) -> None:
-        event = self._daemon.remember(self._name, event)
         self._subscriber.put(event, encode(event))
 
     async def _receive(self) -> None:
@@ -237,67 +211,13 @@ class _StreamSession:
             if message["type"] == "websocket.disconnect":
                 return
             if message.get("bytes") is not None:
-                await self._hear(message["bytes"])
+                await self._intake.hear(message["bytes"])
             elif message.get("text") is not None:
                 await self._obey(message["text"])
 
-    async def _hear(self, data: bytes) -> None:
-        """Keep what came until it is worth a wake-up: handling a small frame costs more than it."""
-        if self._finishing:
-            return
-        self._unheard += data
-        if len(self._unheard) >= self._stream.chunk_seconds * self._bytes_per_second:
-            waited = time.monotonic() - self._listening_since
-            await self._take_in()
-            if waited > WAITED_SECONDS:
-                await self._rest()
-            self._listening_since = time.monotonic()
-
-    async def _rest(self) -> None:
-        """While nobody speaks, leave the next frames in the socket: one wake-up takes them all.
-
-        Only for a client at the pace of time, so that one with a backlog is not held up.
-        """
-        if not self._stream.speaking:
-            await asyncio.sleep(self._stream.chunk_seconds)
-
-    async def _take_in(self, last: bool = False) -> None:
-        """Everything that has come, into the ring; `last` with what the resampler holds."""
-        async with self._order:
-            self._queue(self._convert())
-            if last:
-                self._queue(self._converter.finish())
-            await self._write()
-
-    def _queue(self, samples: Any) -> None:
-        self._unwritten += (samples[i : i + PIECE] for i in range(0, len(samples), PIECE))
-
-    def _convert(self) -> Any:
-        if not self._unheard:
-            return ()
-        data, self._unheard = bytes(self._unheard), bytearray()
-        samples = self._converter.feed(data)
-        if self._converter.bad_samples > self._bad_samples:
-            if not self._bad_samples:
-                self._publish(
-                    Error("bad_samples", "Samples that are no numbers are taken as silence")
-                )
-            self._bad_samples = self._converter.bad_samples
-        return samples
-
-    async def _write(self) -> None:
-        """Into the ring, as room is made: a client that is too fast is not read meanwhile.
-
-        What is not yet written when this is cancelled is written by the next call.
-        """
-        while self._unwritten:
-            await self._stream.room(len(self._unwritten[0]))
-            self._stream.write(self._unwritten.popleft())
-            self._daemon.supervisor.notify(self._stream)
-
     async def _obey(self, text: str) -> None:
-        orders: dict[str, Callable[[], Awaitable[None]]] = {
-            "flush": self._flush,
+        orders: dict[str, Callable[[], Awaitable[object]]] = {
+            "flush": self._intake.flush,
             "close": self._close,
         }
         try:
@@ -305,42 +225,21 @@ class _StreamSession:
             obey = orders[order["type"]]
         except (msgspec.DecodeError, UnicodeError, RecursionError, KeyError, TypeError):
             known = ", ".join(f'{{"type":"{name}"}}' for name in orders)
-            self._publish(Error("bad_message", f"Send audio as binary frames, or {known}"))
+            self._intake.tell(Error("bad_message", f"Send audio as binary frames, or {known}"))
             return
         await obey()
 
-    async def _flush(self) -> None:
-        await self._take_in()
-        self._daemon.supervisor.flush(self._stream)
-
     async def _close(self) -> None:
         """Finish, say goodbye; the close follows the event out."""
-        await self._finish()
-        self._publish(Closed("done"))
-
-    async def _finish(self) -> None:
-        if not self._finishing:
-            self._finishing = True
-            await self._take_in(last=True)
-        elif self._unwritten:
-            await self._take_in()
-        await self._stream.reached(self._daemon.supervisor.flush(self._stream))
+        await self._intake.finish()
+        self._intake.tell(Closed("done"))
 
     async def _stop(self) -> None:
         """When the daemon stops: finals first."""
         await self._daemon.stopping.wait()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._finish(), FINISH_SECONDS)
-        self._publish(Closed("stopping"))
+        await self._intake.finish_in_time()
+        self._intake.tell(Closed("stopping"))
         await asyncio.Event().wait()
-
-    async def _leave(self) -> None:
-        """The client is gone; what it had sent is still recognised and stored."""
-        try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._finish(), FINISH_SECONDS)
-        finally:
-            self._daemon.supervisor.close(self._stream)
 
 
 def _integer(text: str | None, default: int, code: str) -> int:

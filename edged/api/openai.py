@@ -17,6 +17,7 @@ from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from edged.api import schemas
+from edged.api.intake import place, require_place
 from edged.api.problems import OpenAIError
 from edged.audio.files import open_recording
 from edged.daemon import Daemon
@@ -82,8 +83,7 @@ async def create_transcription(
         raise EdgedError(daemon.supervisor.problem.message, code="engine_not_ready")
     if fallback == "fail" and (refusal := daemon.refusal):
         raise refusal
-    if daemon.streams >= daemon.configuration.server.max_streams:
-        raise EdgedError("Too many streams; try later", code="too_many_clients")
+    require_place(daemon)
     blocks = await asyncio.to_thread(_open, file)
     words = "word" in timestamp_granularities and response_format == "verbose_json"
     job = _Job(daemon, blocks, words)
@@ -127,17 +127,16 @@ class _Job:
 
     async def run(self) -> float:
         """Recognise all of it; its length in seconds."""
-        self._daemon.streams += 1
         try:
-            return await transcribe(
-                self._daemon.supervisor,
-                self._blocks,
-                self._take,
-                words=self._words,
-                longest_seconds=self._daemon.configuration.server.max_audio_seconds,
-            )
+            with place(self._daemon):
+                return await transcribe(
+                    self._daemon.supervisor,
+                    self._blocks,
+                    self._take,
+                    words=self._words,
+                    longest_seconds=self._daemon.configuration.server.max_audio_seconds,
+                )
         finally:
-            self._daemon.streams -= 1
             self._news.put_nowait(None)
 
     async def stream(self) -> AsyncIterator[bytes]:

@@ -1,0 +1,159 @@
+"""A client's audio on its way into the engine, whatever protocol it came by."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from edged.audio.pcm import PcmConverter, PcmFormat
+from edged.daemon import FINISH_SECONDS, Daemon
+from edged.errors import EngineError
+from edged.messages import Error, Event
+from edged.recognizer import SAMPLE_RATE
+
+PIECE = SAMPLE_RATE
+"""Samples written to the ring at once"""
+WAITED_SECONDS = 0.002
+"""Audio that took longer to come was waited for; what is there at once had been kept back"""
+
+_numbers = itertools.count(1)
+
+
+@contextlib.contextmanager
+def place(daemon: Daemon) -> Iterator[None]:
+    """One of the places for streams, given back at the end. Raises EngineError if all are taken."""
+    require_place(daemon)
+    daemon.streams += 1
+    try:
+        yield
+    finally:
+        daemon.streams -= 1
+
+
+def require_place(daemon: Daemon) -> None:
+    """Raise EngineError where `place` would."""
+    if daemon.streams >= daemon.configuration.server.max_streams:
+        raise EngineError("Too many streams; try later", code="too_many_clients")
+
+
+class Intake:
+    """One stream of audio that a client sends, and the events that come of it."""
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        layout: PcmFormat,
+        publish: Callable[[Event], None],
+        *,
+        partials: bool = True,
+        words: bool = False,
+    ) -> None:
+        """`publish` is called with every event of the stream, finals with their numbers. Raises
+        AudioError where there is no such layout."""
+        self.name = f"stream-{next(_numbers)}"
+        self._daemon = daemon
+        self._publish = publish
+        self._converter = PcmConverter(layout)
+        self._bytes_per_second = layout.rate * layout.frame_bytes
+        self._bad_samples = 0
+        self._unheard = bytearray()
+        """Audio that came and is not yet converted"""
+        self._unwritten: deque[Any] = deque()
+        """Converted, and waiting for room in the ring"""
+        self._listening_since = 0.0
+        """When we began to wait for what is now unheard, by the monotonic clock, in seconds"""
+        self._order = asyncio.Lock()
+        """One at a time converts and writes: the client's audio keeps its order"""
+        self._finishing = False
+        """Whether no more audio is taken: the client or the daemon has had its last word"""
+        self.stream = daemon.open_stream(self.tell, partials=partials, words=words)
+
+    def tell(self, event: Event) -> None:
+        """Publish an event of this stream; finals are stored, and sinks are told."""
+        self._publish(self._daemon.remember(self.name, event))
+
+    async def hear(self, data: bytes) -> None:
+        """Take audio, as much as there is room for: whoever is too fast waits here.
+
+        What came is kept until it is worth a wake-up: handling a small frame costs more than it.
+        """
+        if self._finishing:
+            return
+        self._unheard += data
+        if len(self._unheard) >= self.stream.chunk_seconds * self._bytes_per_second:
+            waited = time.monotonic() - self._listening_since
+            await self._take_in()
+            if waited > WAITED_SECONDS:
+                await self._rest()
+            self._listening_since = time.monotonic()
+
+    async def flush(self) -> int:
+        """Finish the open utterance with what was heard so far; the position it is at."""
+        await self._take_in()
+        return self._daemon.supervisor.flush(self.stream)
+
+    async def finish(self) -> None:
+        """Take no more audio, and wait until all is recognised."""
+        if not self._finishing:
+            self._finishing = True
+            await self._take_in(last=True)
+        elif self._unwritten:
+            await self._take_in()
+        await self.stream.reached(self._daemon.supervisor.flush(self.stream))
+
+    async def finish_in_time(self) -> None:
+        """The same, given up after a while: the client or the daemon is about to go."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.finish(), FINISH_SECONDS)
+
+    async def leave(self) -> None:
+        """The client is gone; what it had sent is still recognised and stored."""
+        try:
+            await self.finish_in_time()
+        finally:
+            self._daemon.supervisor.close(self.stream)
+
+    async def _rest(self) -> None:
+        """While nobody speaks, leave the next frames in the socket: one wake-up takes them all.
+
+        Only for a client at the pace of time, so that one with a backlog is not held up.
+        """
+        if not self.stream.speaking:
+            await asyncio.sleep(self.stream.chunk_seconds)
+
+    async def _take_in(self, last: bool = False) -> None:
+        """Everything that has come, into the ring; `last` with what the resampler holds."""
+        async with self._order:
+            self._queue(self._convert())
+            if last:
+                self._queue(self._converter.finish())
+            await self._write()
+
+    def _queue(self, samples: Any) -> None:
+        self._unwritten += (samples[i : i + PIECE] for i in range(0, len(samples), PIECE))
+
+    def _convert(self) -> Any:
+        if not self._unheard:
+            return ()
+        data, self._unheard = bytes(self._unheard), bytearray()
+        samples = self._converter.feed(data)
+        if self._converter.bad_samples > self._bad_samples:
+            if not self._bad_samples:
+                self.tell(Error("bad_samples", "Samples that are no numbers are taken as silence"))
+            self._bad_samples = self._converter.bad_samples
+        return samples
+
+    async def _write(self) -> None:
+        """Into the ring, as room is made: a client that is too fast is not read meanwhile.
+
+        What is not yet written when this is cancelled is written by the next call.
+        """
+        while self._unwritten:
+            await self.stream.room(len(self._unwritten[0]))
+            self.stream.write(self._unwritten.popleft())
+            self._daemon.supervisor.notify(self.stream)
