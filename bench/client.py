@@ -58,9 +58,9 @@ class Exchange:
 class StreamClient:
     """One connection: send from the caller's thread, events are read in another."""
 
-    def __init__(self, url: str) -> None:
-        """`url` is the daemon's, http://HOST:PORT."""
-        address = url.replace("http", "ws", 1) + f"/v1/stream?rate={RATE}"
+    def __init__(self, url: str, words: bool = False) -> None:
+        """`url` is the daemon's, http://HOST:PORT; `words` asks for their times."""
+        address = url.replace("http", "ws", 1) + f"/v1/stream?rate={RATE}&words={words:d}"
         self._websocket = connect(address, max_size=None, compression=None)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self.arrivals: list[Arrival] = []
@@ -122,9 +122,11 @@ class Pacer:
         return max(0.0, time.monotonic() - self._due)
 
 
-def exchange(url: str, samples: np.ndarray, *, pace: float | None = None) -> Exchange:
+def exchange(
+    url: str, samples: np.ndarray, *, pace: float | None = None, words: bool = False
+) -> Exchange:
     """Send a whole int16 recording; without `pace` as fast as the daemon takes it."""
-    with StreamClient(url) as client:
+    with StreamClient(url, words) as client:
         if pace is None:
             for first in range(0, len(samples), BLOCK):
                 client.send(samples[first : first + BLOCK])

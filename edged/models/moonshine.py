@@ -209,27 +209,25 @@ class Moonshine(Recognizer):
         firsts = [i for i, t in enumerate(said) if i == 0 or self._tokenizer.starts_word(t)]
         return itertools.pairwise([*firsts, len(said)])
 
-    def words(self, attempt: _Try, length: int) -> tuple[Word, ...]:
+    def words(self, attempt: _Try, samples: np.ndarray) -> tuple[Word, ...]:
         """Times of the words, from the cross-attention of one run over the chosen tokens."""
         said = attempt.decoded.said
         if not said:
             return ()
         layers = self._networks.attention(attempt.encoded, [START, *said])
-        frames = alignment.token_frames(layers)
-        ends = np.clip(frames * FRAME - attempt.padding, 0, length)
-        return self._group(attempt.decoded, ends)
-
-    def _group(self, decoded: _Decoded, boundaries: np.ndarray) -> tuple[Word, ...]:
-        """Tokens to words; token i lies between boundaries[i] and boundaries[i + 1] (samples)."""
-        said = decoded.said
+        boundaries = alignment.token_frames(layers) * FRAME - attempt.padding
+        tokens = list(self._spans(attempt.decoded))
+        edges = [boundaries[first] for first, _ in tokens] + [boundaries[-1]]
         return tuple(
             Word(
                 text=self._tokenizer.text(said[first:last]),
-                start=int(boundaries[first]),
-                end=int(boundaries[last]),
-                confidence=_confidence(decoded.log_probabilities[first:last]),
+                start=start,
+                end=end,
+                confidence=_confidence(attempt.decoded.log_probabilities[first:last]),
             )
-            for first, last in self._spans(decoded)
+            for (first, last), (start, end) in zip(
+                tokens, alignment.spans(edges, samples), strict=True
+            )
         )
 
 
@@ -255,7 +253,7 @@ class _MoonshineDecoding(Decoding):
             confidence=attempt.confidence,
             retried=attempt.failed,
             degenerate=self._model.is_degenerate(attempt.decoded),
-            words=self._model.words(attempt, len(samples)) if words else (),
+            words=self._model.words(attempt, samples) if words else (),
         )
 
 

@@ -2,21 +2,33 @@ from __future__ import annotations
 
 import numpy as np
 
-from edged.models.alignment import token_frames, warp
+from edged.models.alignment import path, spans, token_frames
+from edged.recognizer import SAMPLE_RATE
 
 
-def test_the_warp_follows_the_cheap_diagonal() -> None:
-    cost = np.ones((3, 9))
-    for token in range(3):
-        cost[token, token * 3 : token * 3 + 3] = -1
-    rows, columns = warp(cost)
-    assert rows.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert columns.tolist() == list(range(9))
+def test_the_path_takes_what_fits_best_and_never_goes_back() -> None:
+    score = np.zeros((3, 9))
+    for row in range(3):
+        score[row, row * 3 : row * 3 + 3] = 1
+    score[0, 8] = 1.5
+    assert path(score).tolist() == [0, 3, 6]
+    assert path(np.zeros((4, 2))).shape == (4,)
 
 
 def test_tokens_begin_where_attention_moves_on() -> None:
     attention = np.full((4, 3, 60), 1e-4, np.float32)
     for token in range(3):
         attention[:, token, token * 20 : token * 20 + 20] = 0.05
-    boundaries = token_frames([attention, attention])
+    boundaries = token_frames([np.zeros_like(attention), attention])
     assert np.abs(boundaries - np.array([0, 20, 40])).max() <= 2
+
+
+def test_an_edge_at_a_pause_becomes_its_two_ends() -> None:
+    tone = np.sin(np.arange(SAMPLE_RATE) * 0.3).astype(np.float32)
+    hush = np.zeros(SAMPLE_RATE // 2, np.float32)
+    samples = np.concatenate([hush, tone, hush, tone])
+    seconds = [0.3, 1.6, 2.5, 3.2]
+    found = spans([s * SAMPLE_RATE for s in seconds], samples)
+    near = [[round(p / SAMPLE_RATE, 1) for p in span] for span in found]
+    assert near == [[0.5, 1.5], [2.0, 2.5], [2.5, 3.0]]  # the last is held to the recording
+    assert spans([0, 10], np.zeros(0, np.float32)) == [(0, 0)]
