@@ -447,12 +447,18 @@ def models_verify(json: Json = False) -> None:
 
 @models_app.command("add")
 def models_add(
-    folder: Annotated[Path, typer.Argument(help="A folder with model.toml, check.wav and files.")],
+    folder: Annotated[Path, typer.Argument(help="A folder with a model.")],
+    name: Annotated[str, typer.Option(help="What to call it; else as its folder.")] = "",
+    language: Annotated[str, typer.Option(help="What it hears, for example en.")] = "",
 ) -> None:
-    """Take a model of a plugin's recogniser into the store."""
-    from edged.models.inventory import add
+    """Take a model from elsewhere into the store: sherpa-onnx's, Moonshine's, a plugin's."""
+    _added(folder, name, language)
 
-    model = add(folder)
+
+def _added(folder: Path, name: str, language: str) -> None:
+    from edged.models.add import add
+
+    model = add(folder, name, language)
     typer.echo(f"{model.name}: {', '.join(model.precisions)}, writes {model.check_text!r}")
 
 

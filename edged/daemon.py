@@ -296,17 +296,23 @@ def ladder(configuration: Configuration) -> list[Rung]:
     verdicts = Verdicts()
     rungs = choose.ladder_here(configuration.engine, verdicts)
     if not rungs:
-        raise _nothing_to_run(verdicts)
+        raise _nothing_to_run(verdicts, configuration.engine.model)
     return rungs
 
 
-def _nothing_to_run(verdicts: Verdicts) -> ModelError:
+def _nothing_to_run(verdicts: Verdicts, wanted: str) -> ModelError:
     refused = next((verdict for verdict in verdicts.remembered() if not verdict.ok), None)
     if refused:
         return ModelError(
             f"All that is built was refused here; {refused.rung}: {refused.reason}. "
             "Once that is mended, run: edged probe --fresh",
             code="nothing_proven",
+        )
+    if wanted in store().names():
+        return ModelError(
+            f"{wanted} is there in {', '.join(store().get(wanted).precisions)}, but not for the "
+            "provider, device and precision that the configuration names",
+            code="model_missing",
         )
     return ModelError(
         f"No model is built in {store().folder}. Run: edged models build",

@@ -8,9 +8,10 @@ result. Audio is float32, mono, 16 kHz, -1 to 1; positions and lengths count sam
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from edged.provider import Session
 
@@ -69,6 +70,18 @@ class Hypothesis:
     words: tuple[Word, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a folder holds that came from elsewhere, in a layout of its family's own."""
+
+    files: Mapping[str, Path]
+    """By place in a model folder of edged's: int8/model.sherpa/encoder.onnx"""
+    decoding: Mapping[str, Any]
+    """What the recogniser wants to be told: [decoding] of model.toml"""
+    recordings: Sequence[Path] = ()
+    """Of speech that the model recognises, as far as some came with it"""
+
+
 class Decoding(ABC):
     """The recognition of one utterance."""
 
@@ -94,6 +107,12 @@ class Recognizer(ABC):
 
     family: ClassVar[str]
     """The `family` of model.toml that it drives."""
+
+    @classmethod
+    def describe(cls, folder: Path) -> Description | None:
+        """What `edged models add` should take of a folder without a model.toml; None of those that
+        this family does not know. Nothing is loaded. Raises ModelError for what is half there."""
+        return None
 
     @abstractmethod
     def __init__(self, model: Model, precision: str, open_session: OpenSession) -> None:

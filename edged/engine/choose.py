@@ -97,20 +97,25 @@ class Selection:
         return {
             model: [
                 self._candidate(rung)
-                for device in self._devices()
+                for device in self._devices(model)
                 for precision in COMPUTED
                 if self._may_serve(rung := Rung(model, *device, precision))
             ]
             for model in dict.fromkeys([*models, *named])
         }
 
-    def _devices(self) -> list[tuple[str, str]]:
+    def _devices(self, model: str) -> list[tuple[str, str]]:
         """Those that are wished; what is named beside them is else as on any machine."""
         section = self._section
         wished = list(dict.fromkeys((provider, device) for provider, device, _ in self._wishes))
-        if any(_fits(section.provider, p) and _fits(section.device, d) for p, d in wished):
+        runs = [provider for provider, built in self._built.get(model, {}).items() if built]
+        if any(
+            _fits(section.provider, p) and _fits(section.device, d) and (p in runs or not runs)
+            for p, d in wished
+        ):
             return wished
-        provider = DEFAULT[0] if section.provider == AUTO else section.provider
+        usual = DEFAULT[0] if DEFAULT[0] in runs or not runs else runs[0]
+        provider = usual if section.provider == AUTO else section.provider
         return [*wished, (provider, DEFAULT[1] if section.device == AUTO else section.device)]
 
     def _may_serve(self, rung: Rung) -> bool:
@@ -136,10 +141,14 @@ class Selection:
         return verdict is not None and verdict.ok and rung.precision not in ON_REQUEST
 
     def _is_wished(self, rung: Rung) -> bool:
-        """By the profile; of a device that it does not name, what every machine can do."""
-        if any(wish[:2] == (rung.provider, rung.device) for wish in self._wishes):
+        """By the profile; where that names nothing that is built, what every machine can do."""
+        built = self._built.get(rung.model, {}).get(rung.provider, ())
+        wished = [wish[2] for wish in self._wishes if wish[:2] == (rung.provider, rung.device)]
+        if wished and (not built or any(stored_as(precision) in built for precision in wished)):
             return self._wish(rung) is not None
-        return rung.precision == DEFAULT[-1]
+        if not built or DEFAULT[-1] in built:
+            return rung.precision == DEFAULT[-1]
+        return rung.precision == min(built, key=COMPUTED.index)
 
     def _wish(self, rung: Rung) -> int | None:
         words = (rung.provider, rung.device, rung.precision)

@@ -1,7 +1,8 @@
-"""Takes a stranger's model into the store.
+"""Takes a model from elsewhere into the store.
 
-It comes as a folder with its files below the name of each precision, a clip that it can recognise,
-`check.wav` (16 kHz, mono, 16 bits), and a short `model.toml`:
+It comes in a layout that a recogniser knows (`Recognizer.describe`), or as a folder with its files
+below the name of each precision, a clip that it can recognise, `check.wav` (16 kHz, mono, 16 bits),
+and a short `model.toml`:
 
     name = "touch-tones"
     family = "dtmf"            # the recogniser that drives it
@@ -15,9 +16,12 @@ It comes as a folder with its files below the name of each precision, a clip tha
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,18 @@ import numpy as np
 import tomli_w
 
 from edged.errors import ModelError
-from edged.models.check import CHECK_CLIP, REFERENCE, compare, compare_features, read_clip
+from edged.files import locked
+from edged.models.check import (
+    CHECK_CLIP,
+    CHECK_SECONDS,
+    REFERENCE,
+    compare,
+    compare_features,
+    read_clip,
+    read_recording,
+    write_clip,
+)
+from edged.models.sources import SOURCES, recordings
 from edged.models.store import (
     BUILD_VERSION,
     MANIFEST,
@@ -35,33 +50,51 @@ from edged.models.store import (
     fingerprints,
     read_model,
 )
-from edged.recognizer import SAMPLE_RATE
+from edged.recognizer import SAMPLE_RATE, Recognizer
 
 OpenRecognizer = Callable[[Model, Part], Any]
 """Loads a part of a model"""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+FASTER_WHISPER = {"model.bin", "config.json"}
+"""Files of a model for CTranslate2"""
+LAYOUTS = (
+    "a model.toml (docs/plugins.md)",
+    "sherpa-onnx's tokens.txt with its .onnx files",
+    "Moonshine's encoder_model.ort, decoder_model_merged.ort and tokenizer.bin",
+)
+"""What is looked for in a folder"""
+UNDETERMINED = "und"
+"""The language of who does not say it (ISO 639-2)"""
 
 
-def adopt(folder: Path, models: Path, open_recognizer: OpenRecognizer) -> Model:
-    """Copy a model below `models` and let it write down what its clip says. Raises ModelError."""
-    written = _read(folder)
-    target = models / written["name"]
-    work = models / f".{written['name']}.{os.getpid()}"
-    try:
-        shutil.copytree(folder, work)
-        _write_manifest(work, written, "")
-        text = _reference(read_model(work), open_recognizer)
-        _write_manifest(work, written, text)
-        shutil.rmtree(target, ignore_errors=True)
-        work.rename(target)
-    except OSError as error:
-        raise ModelError(f"{target} cannot be written ({error})", path=target) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return read_model(target)
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A model from elsewhere."""
+
+    written: Mapping[str, Any]
+    """What its manifest says, as far as it is known"""
+    files: Mapping[str, Path]
+    """By place in the model's folder"""
+    recordings: Sequence[Path] = ()
+    """Of which the first becomes its check clip, if it has none"""
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    """The author's manifest. Raises ModelError when something is missing."""
+def find(folder: Path, recognizers: Iterable[type[Recognizer]], said: Mapping[str, str]) -> Foreign:
+    """What lies in a folder; `said` goes over what it says of itself. Raises ModelError."""
+    if (folder / MANIFEST).is_file():
+        found = _with_manifest(folder)
+    else:
+        found = _in_a_layout(folder, recognizers)
+    written = {**found.written, **{key: value for key, value in said.items() if value}}
+    name = written["name"]
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ModelError(f"{name!r} is no name for a model: use letters, digits, dots and dashes")
+    if any(source.name == name for source in SOURCES):
+        raise ModelError(f"{name} is a default model's name. Choose another one: --name")
+    return Foreign(written, found.files, found.recordings)
+
+
+def _with_manifest(folder: Path) -> Foreign:
     path = folder / MANIFEST
     try:
         written = tomllib.loads(path.read_text("utf-8"))
@@ -72,10 +105,96 @@ def _read(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder} holds no {CHECK_CLIP}: a clip that {name} can recognise")
     if not any((folder / precision).is_dir() for precision in PRECISIONS):
         raise ModelError(f"{folder} has no folder called {', '.join(PRECISIONS)}")
-    return written
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return Foreign(written, {str(path.relative_to(folder)): path for path in files})
 
 
-def _write_manifest(folder: Path, written: dict[str, Any], text: str) -> None:
+def _in_a_layout(folder: Path, recognizers: Iterable[type[Recognizer]]) -> Foreign:
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is no folder", path=folder)
+    for recognizer in recognizers:
+        described = recognizer.describe(folder)
+        if described:
+            name = folder.resolve().name
+            written = {
+                "name": name,
+                "family": recognizer.family,
+                "language": UNDETERMINED,
+                "licence": "unknown",
+                "source": name,
+                "decoding": dict(described.decoding),
+            }
+            return Foreign(written, described.files, described.recordings)
+    names = {path.name for path in folder.iterdir()}
+    if names >= FASTER_WHISPER:
+        raise ModelError(
+            f"{folder} is a model of faster-whisper; it wants a recogniser of that family, and "
+            "none is installed. See: edged plugins",
+            code="model_unknown",
+        )
+    raise ModelError(
+        f"{folder} is in no layout that edged knows. It looked for {'; '.join(LAYOUTS)}",
+        code="model_unknown",
+    )
+
+
+def adopt(foreign: Foreign, models: Path, open_recognizer: OpenRecognizer) -> Model:
+    """Take a model below `models` and let it write down what its clip says. Raises ModelError."""
+    target = models / foreign.written["name"]
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        with locked(target):
+            _replace(target, foreign, open_recognizer)
+    except OSError as error:
+        raise ModelError(f"{target} cannot be written ({error})", path=target) from error
+    return read_model(target)
+
+
+def _replace(target: Path, foreign: Foreign, open_recognizer: OpenRecognizer) -> None:
+    """Make the model beside its place, try it there, and move it."""
+    work = target.with_name(f".{target.name}.{os.getpid()}")
+    old = target.with_name(f".{target.name}.old")
+    for left in target.parent.glob(f".{target.name}.*"):  # by processes that were lost
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        work.mkdir()
+        for place, path in foreign.files.items():
+            _take(path, work / place)
+        if CHECK_CLIP not in foreign.files:
+            _make_clip(foreign, work)
+        _write_manifest(work, foreign.written, "")
+        text = _reference(read_model(work), open_recognizer)
+        _write_manifest(work, foreign.written, text)
+        if target.exists():
+            target.rename(old)
+        work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _take(path: Path, place: Path) -> None:
+    """Without a second copy on the disk, where that can be."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        os.link(path.resolve(), place)
+        return
+    shutil.copyfile(path, place)
+
+
+def _make_clip(foreign: Foreign, work: Path) -> None:
+    """From a recording that came with it, else from edged's own. Raises ModelError."""
+    for path in (*foreign.recordings, *recordings()):
+        samples = read_recording(path)[: round(CHECK_SECONDS * SAMPLE_RATE)]
+        write_clip(samples, work / CHECK_CLIP)
+        return
+    raise ModelError(
+        f"There is no recording to try {foreign.written['name']} with. "
+        "Put one beside its files: test_wavs/speech.wav"
+    )
+
+
+def _write_manifest(folder: Path, written: Mapping[str, Any], text: str) -> None:
     manifest = {
         "decoding": {},
         "gate": {},
@@ -85,6 +204,7 @@ def _write_manifest(folder: Path, written: dict[str, Any], text: str) -> None:
         "check": {"audio": CHECK_CLIP, "text": text},
         "files": fingerprints(folder),
     }
+    (folder / MANIFEST).unlink(missing_ok=True)  # it may be a link to the author's
     (folder / MANIFEST).write_text(tomli_w.dumps(manifest), "utf-8")
 
 
@@ -96,6 +216,7 @@ def _reference(model: Model, open_recognizer: OpenRecognizer) -> str:
     text, features = recognizer.transcribe(clip).text, recognizer.features(clip)
     if not text:
         raise ModelError(f"{model.name} recognises nothing in {CHECK_CLIP}", code="wrong_text")
+    model.path(REFERENCE).unlink(missing_ok=True)
     np.save(model.path(REFERENCE), features)
     for part in others:
         other = open_recognizer(model, part)

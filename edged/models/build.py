@@ -23,11 +23,14 @@ from edged.files import locked
 from edged.models.bucket import BUCKETS, FRAME
 from edged.models.check import (
     CHECK_CLIP,
+    CHECK_SECONDS,
     REFERENCE,
     compare,
     compare_features,
     cut,
     read_clip,
+    read_recording,
+    write_clip,
 )
 from edged.models.sources import Source, SourceFiles, recordings
 from edged.models.store import (
@@ -47,8 +50,6 @@ if TYPE_CHECKING:
     from edged.models.writer import Writer
 
 SAMPLE_RATE = 16000
-CHECK_SECONDS = 6.0
-"""Length of the check clip."""
 _CHECK_SAMPLES = round(CHECK_SECONDS * SAMPLE_RATE)
 
 OpenRecognizer = Callable[..., Recognizer]
@@ -181,8 +182,8 @@ class _Build:
     def _make_reference(self) -> tuple[str, Mapping[str, str]]:
         """What float32 writes for the check clip and for the gate's clips. Leaves the clips, and
         float32's numbers for the first."""
-        samples = _read_recording(self._files.clip)[:_CHECK_SAMPLES]
-        clip = _write_clip(samples, self._work / CHECK_CLIP)
+        samples = read_recording(self._files.clip)[:_CHECK_SAMPLES]
+        clip = write_clip(samples, self._work / CHECK_CLIP)
         _write_manifest(self._files, self._work, self._sizes, check_text="", gate={})
         model = read_model(self._work)
         reference = self._open(model, REFERENCE_PART)
@@ -315,28 +316,10 @@ def _save(model: Any, path: Path) -> None:
     )
 
 
-def _read_recording(path: Path) -> np.ndarray:
-    """A recording as 16 kHz mono."""
-    import soundfile
-    import soxr
-
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    resampled: np.ndarray = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
-    return resampled
-
-
-def _write_clip(samples: np.ndarray, target: Path) -> np.ndarray:
-    """Write a clip and return what a reader will see."""
-    import soundfile
-
-    soundfile.write(target, samples, SAMPLE_RATE, subtype="PCM_16")
-    return read_clip(target)
-
-
 def _write_gate(model: Model, reference: Recognizer) -> dict[str, str]:
-    clips = (clip for path in recordings() for clip in cut(_read_recording(path)))
+    clips = (clip for path in recordings() for clip in cut(read_recording(path)))
     return {
-        name: reference.transcribe(_write_clip(clip, model.path(name))).text
+        name: reference.transcribe(write_clip(clip, model.path(name))).text
         for number, clip in enumerate(clips, 1)
         if (name := f"gate-{number:02}.wav")
     }

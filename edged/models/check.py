@@ -14,6 +14,8 @@ from edged.recognizer import SAMPLE_RATE
 CHECK_ERROR_RATE = 0.15
 """Largest word error rate against float32 on the check clip: one word of its eight"""
 CHECK_CLIP = "check.wav"
+CHECK_SECONDS = 6.0
+"""Length of the clip that edged makes"""
 GATE_RATE = 0.04
 """Largest word error rate against float32 on the gate's clips. Of their 205 words int8 writes up to
 six otherwise, as roundings fall, tiny-en's int4 ten"""
@@ -98,6 +100,24 @@ def read_clip(path: Path) -> np.ndarray:
     with wave.open(str(path)) as file:
         data = file.readframes(file.getnframes())
     return np.frombuffer(data, np.int16).astype(np.float32) / 32768
+
+
+def read_recording(path: Path) -> np.ndarray:
+    """A recording as 16 kHz mono."""
+    import soundfile
+    import soxr
+
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    resampled: np.ndarray = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
+    return resampled
+
+
+def write_clip(samples: np.ndarray, target: Path) -> np.ndarray:
+    """Write a clip and return what a reader will see."""
+    import soundfile
+
+    soundfile.write(target, samples, SAMPLE_RATE, subtype="PCM_16")
+    return read_clip(target)
 
 
 def word_error_rate(reference: str, text: str) -> float:

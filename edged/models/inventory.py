@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,7 +13,18 @@ from edged.errors import EdgedError, ModelError
 from edged.models.sources import SOURCES, Source, find_source, source_named
 from edged.models.store import FORMATS, OWN, PRECISIONS, Model, ModelStore, Part
 
-PROVIDERS = {"onnx": "onnxruntime", "tflite": "tflite", "onnx11": "movidius", OWN: "onnxruntime"}
+if TYPE_CHECKING:
+    from edged.models.adopt import OpenRecognizer
+    from edged.provider import Opener
+    from edged.recognizer import Recognizer
+
+PROVIDERS = {
+    "onnx": "onnxruntime",
+    "tflite": "tflite",
+    "onnx11": "movidius",
+    "sherpa": "sherpa",
+    OWN: "onnxruntime",
+}
 """Which one proves a format, when it was built"""
 
 
@@ -116,20 +127,12 @@ def _build(source: Source, parts: Sequence[Part], progress: Any) -> str:
     if files is None:
         raise ModelError(_how_to_get(source), code="model_source_missing")
     target = store().folder / source.name
-    model = build_model(files, target, _opener(), parts, progress)
+    model = build_model(files, target, opener(), parts, progress)
     built = ", ".join(
         precision if kind == "onnx" else f"{precision} ({kind})"
         for precision, kind in sorted(model.parts)
     )
     return f"built in {built}, writes {model.check_text!r}"
-
-
-def add(folder: Path) -> Model:
-    """Take a stranger's model into the store. Raises EdgedError."""
-    from edged.models.adopt import adopt
-
-    store().folder.mkdir(parents=True, exist_ok=True)
-    return adopt(folder, store().folder, _opener())
 
 
 def import_built(folder: Path) -> Model:
@@ -139,22 +142,27 @@ def import_built(folder: Path) -> Model:
     return import_built(folder, store().folder)
 
 
-def _opener() -> Any:
-    """Loads a model that is not in the store yet, on the CPU."""
+def opener() -> OpenRecognizer:
+    """Loads a part of a model on the CPU, by the provider for its format."""
     from edged.plugins import Plugins
-    from edged.provider import Opener
 
-    plugins = Plugins.discover()
-
-    def open_recognizer(model: Model, part: Part, endings: Collection[str] = ()) -> Any:
+    def open_recognizer(model: Model, part: Part, endings: Collection[str] = ()) -> Recognizer:
         precision, kind = part
-        provider = plugins.provider(PROVIDERS[kind])
-        cpu = next(device for device in provider.probe() if device.kind == "cpu")
-        open_session = Opener(provider, cpu)
-        open_session.formats = frozenset(endings) or provider.formats
-        return plugins.recognizer(model.family)(model, precision, open_session)
+        open_session = on_cpu(kind, precision)
+        open_session.formats = frozenset(endings) or open_session.formats
+        return Plugins.discover().recognizer(model.family)(model, precision, open_session)
 
     return open_recognizer
+
+
+def on_cpu(kind: str, precision: str) -> Opener:
+    """Loads files of a format on the CPU."""
+    from edged.plugins import Plugins
+    from edged.provider import Opener, SessionOptions
+
+    provider = Plugins.discover().provider(PROVIDERS[kind])
+    cpu = next(device for device in provider.probe() if device.kind == "cpu")
+    return Opener(provider, cpu, SessionOptions(precision=precision))
 
 
 def verify() -> list[EdgedError]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from edged.errors import ModelError
@@ -102,6 +103,32 @@ def find_source(source: Source, imported: Path) -> SourceFiles | None:
         if files:
             return files
     return None
+
+
+def find_moonshine(folder: Path, name: str, language: str) -> SourceFiles | None:
+    """Another Moonshine model than the default ones, in a folder of its own files.
+
+    It is decoded as base-en is: what its own audio wants is not known. Raises ModelError for a name
+    that is taken.
+    """
+    encoder, decoder, tokenizer = (folder / file for file in (ENCODER, DECODER, TOKENIZER))
+    clips = [*sorted(folder.glob("test_wavs/*.wav")), *recordings()]
+    if not all(path.is_file() for path in (encoder, decoder, tokenizer)) or not clips:
+        return None
+    with encoder.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    name = name or folder.resolve().name
+    if any(source.name == name for source in SOURCES):
+        raise ModelError(f"{name} is a default model's name. Choose another one: --name")
+    source = replace(
+        SOURCES[0],
+        name=name,
+        distribution=folder.resolve().name,
+        version=digest[:12],
+        language=language or "und",
+        licence="unknown",
+    )
+    return SourceFiles(source, encoder, decoder, tokenizer, clips[0])
 
 
 def recordings() -> list[Path]:

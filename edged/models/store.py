@@ -9,6 +9,10 @@ A model is a folder with a `model.toml` that names every file with its size and 
       int8/encoder.tflite  int8/decoder.tflite
       fp16/encoder.onnx11  fp16/decoder.onnx11
 
+A model of another kind than ours may be a folder that its runtime opens as one, with all its files:
+
+    int8/model.sherpa/encoder.onnx  int8/model.sherpa/tokens.txt
+
 A part is what one build makes and one rung reads: a precision in a format.
 """
 
@@ -33,8 +37,14 @@ FORMATS = {
     "onnx11": ("fp32", "fp16"),
 }
 """The precisions that a format can be built in"""
-FORMAT_OF = {".onnx": "onnx", ".weights": "onnx", ".tflite": "tflite", ".onnx11": "onnx11"}
-"""By a file's ending"""
+FORMAT_OF = {
+    ".onnx": "onnx",
+    ".weights": "onnx",
+    ".tflite": "tflite",
+    ".onnx11": "onnx11",
+    ".sherpa": "sherpa",
+}
+"""By the ending of a file, or of a folder that a runtime opens as one"""
 OWN = ""
 """The format of files that a recogniser reads itself, whatever the provider opens"""
 Part = tuple[str, str]
@@ -122,7 +132,7 @@ class Model:
         """Read every one of them; raise ModelError naming the first that is not whole."""
         stored = stored_as(precision)
         if stored not in self.precisions_for(endings):
-            formats = buildable(endings)
+            formats = sorted(formats_of(endings) - {OWN})
             raise ModelError(
                 f"{self.name} has no {stored} build for {', '.join(formats)} in {self.folder}. "
                 f"Run: edged models build {self.name} --precision {stored} "
@@ -145,18 +155,19 @@ def stored_as(precision: str) -> str:
 
 def formats_of(endings: Iterable[str]) -> set[str]:
     """What can be read by who opens files with these endings."""
-    return {*buildable(endings), OWN}
+    return {FORMAT_OF[ending] for ending in endings if ending in FORMAT_OF} | {OWN}
 
 
 def buildable(endings: Iterable[str]) -> list[str]:
     """Those of them that `edged models build` makes."""
-    return sorted({FORMAT_OF[ending] for ending in endings if ending in FORMAT_OF})
+    return sorted(formats_of(endings) & set(FORMATS))
 
 
 def part_of(path: str) -> Part | None:
     """The part that a file belongs to; None for those that every rung reads."""
-    precision, _, name = path.rpartition("/")
-    return (precision, FORMAT_OF.get(Path(name).suffix, OWN)) if precision else None
+    precision, _, rest = path.partition("/")
+    name, _, _ = rest.partition("/")
+    return (precision, FORMAT_OF.get(Path(name).suffix, OWN)) if rest else None
 
 
 def fingerprints(folder: Path) -> dict[str, dict[str, Any]]:

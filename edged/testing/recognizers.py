@@ -11,10 +11,8 @@ import numpy as np
 
 from edged.errors import ModelError
 from edged.models import check as check_clip
-from edged.models.inventory import store
+from edged.models.inventory import on_cpu, store
 from edged.models.store import Model
-from edged.plugins import Plugins
-from edged.provider import Opener, SessionOptions
 from edged.recognizer import SAMPLE_RATE, Decoding, Hypothesis, Recognizer
 from edged.testing.check import named, require
 from edged.testing.providers import PRECISIONS
@@ -25,7 +23,7 @@ ODD_LENGTHS = (0, 1, 100, 1599)
 
 
 class RecognizerWithModel:
-    """A recogniser and a built model of its family, by ONNX Runtime on the CPU."""
+    """A recogniser and a built model of its family, on the CPU."""
 
     def __init__(self, kind: type[Recognizer], model: str | None) -> None:
         self.kind = kind
@@ -46,11 +44,9 @@ class RecognizerWithModel:
 
     @cached_property
     def recognizer(self) -> Recognizer:
-        provider = Plugins.discover().provider("onnxruntime")
-        [device, *_] = [found for found in provider.probe() if found.kind == "cpu"]
         model, precision = self.model
-        opener = Opener(provider, device, SessionOptions(precision=precision))
-        return self.kind(model, precision, opener)
+        kinds = sorted(kind for known, kind in model.parts if known == precision)
+        return self.kind(model, precision, on_cpu(kinds[0], precision))
 
     @cached_property
     def clip(self) -> np.ndarray:
