@@ -452,13 +452,37 @@ def models_add(
     language: Annotated[str, typer.Option(help="What it hears, for example en.")] = "",
 ) -> None:
     """Take a model from elsewhere into the store: sherpa-onnx's, Moonshine's, a plugin's."""
-    _added(folder, name, language)
-
-
-def _added(folder: Path, name: str, language: str) -> None:
     from edged.models.add import add
 
-    model = add(folder, name, language)
+    said = {"name": name, "language": language}
+    _say_added(add(folder, {key: value for key, value in said.items() if value}))
+
+
+@models_app.command("pull")
+def models_pull(
+    wanted: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A name of the catalogue, hf:OWNER/REPOSITORY[@REVISION], or the https:// address "
+            "of a tar archive. None: list the catalogue.",
+        ),
+    ] = "",
+    name: Annotated[str, typer.Option(help="What to call it.")] = "",
+) -> None:
+    """Fetch a model from the network and take it into the store."""
+    from edged.models.pull import catalogue, pull
+
+    if not wanted:
+        rows = [(entry.name, entry.language, entry.about) for entry in catalogue().values()]
+        _table(("model", "language", "what it is"), rows)
+        return
+    with _progress("pulling") as advance:
+        model = pull(wanted, name, advance)
+    _say_added(model)
+
+
+def _say_added(model: Any) -> None:
     typer.echo(f"{model.name}: {', '.join(model.precisions)}, writes {model.check_text!r}")
 
 

@@ -1,6 +1,6 @@
 """`edged models add`: a model from elsewhere is looked at and tried in a process that may be lost.
 
-    python -m edged.models.add FOLDER [--name NAME] [--language LANGUAGE]    JSON on stdout
+    python -m edged.models.add FOLDER [--said JSON]    JSON on stdout
 
 Runtimes that cannot load a file may end the process instead of raising.
 """
@@ -11,7 +11,9 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -27,13 +29,16 @@ class _Answer(msgspec.Struct):
     code: str = ""
 
 
-def add(folder: Path, name: str = "", language: str = "") -> Model:
-    """Take a model into the store. Raises ModelError."""
+def add(folder: Path, said: Mapping[str, str] = MappingProxyType({})) -> Model:
+    """Take a model into the store. Raises ModelError.
+
+    `said` goes over what it says of itself: name, language, licence, source.
+    """
     from edged.models.inventory import store
 
     command = [sys.executable, "-m", "edged.models.add", str(folder)]
     done = subprocess.run(
-        [*command, f"--name={name}", f"--language={language}"],
+        [*command, f"--said={msgspec.json.encode(dict(said)).decode()}"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
@@ -49,33 +54,33 @@ def add(folder: Path, name: str = "", language: str = "") -> Model:
     return store().get(answer.name)
 
 
-def _add(folder: Path, name: str, language: str) -> Model:
+def _add(folder: Path, said: Mapping[str, str]) -> Model:
     from edged.models.adopt import adopt, find
     from edged.models.inventory import opener, store
     from edged.models.sources import find_moonshine
     from edged.plugins import Plugins
 
-    moonshine = find_moonshine(folder, name, language)
+    moonshine = find_moonshine(folder, said)
     if moonshine:
         from edged.models.build import build_model
 
         parts = [(precision, "onnx") for precision in ("fp32", "fp16", "int8")]
         return build_model(moonshine, store().folder / moonshine.source.name, opener(), parts)
     recognizers = [found for _, found in Plugins.discover().supplied("edged_recognizers")]
-    foreign = find(folder, recognizers, {"name": name, "language": language})
+    foreign = find(folder, recognizers, said)
     return adopt(foreign, store().folder, opener())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="edged-add")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--name", default="")
-    parser.add_argument("--language", default="")
+    parser.add_argument("--said", default="{}")
     arguments = parser.parse_args()
     out = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints
     try:
-        answer = _Answer(_add(arguments.folder, arguments.name, arguments.language).name)
+        said = msgspec.json.decode(arguments.said, type=dict[str, str])
+        answer = _Answer(_add(arguments.folder, said).name)
     except EdgedError as error:
         answer = _Answer(error=error.message, code=error.code)
     with open(out, "wb") as stream:  # noqa: PTH123  a descriptor

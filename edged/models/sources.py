@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -105,7 +106,7 @@ def find_source(source: Source, imported: Path) -> SourceFiles | None:
     return None
 
 
-def find_moonshine(folder: Path, name: str, language: str) -> SourceFiles | None:
+def find_moonshine(folder: Path, said: Mapping[str, str]) -> SourceFiles | None:
     """Another Moonshine model than the default ones, in a folder of its own files.
 
     It is decoded as base-en is: what its own audio wants is not known. Raises ModelError for a name
@@ -117,16 +118,16 @@ def find_moonshine(folder: Path, name: str, language: str) -> SourceFiles | None
         return None
     with encoder.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    name = name or folder.resolve().name
+    name = said.get("name") or folder.resolve().name
     if any(source.name == name for source in SOURCES):
         raise ModelError(f"{name} is a default model's name. Choose another one: --name")
     source = replace(
         SOURCES[0],
         name=name,
-        distribution=folder.resolve().name,
+        distribution=said.get("source") or folder.resolve().name,
         version=digest[:12],
-        language=language or "und",
-        licence="unknown",
+        language=said.get("language") or "und",
+        licence=said.get("licence") or "unknown",
     )
     return SourceFiles(source, encoder, decoder, tokenizer, clips[0])
 
