@@ -60,7 +60,8 @@ class Hypothesis:
     confidence: float = 0.0
     """0 to 1: the geometric mean of the tokens' probabilities"""
     certainty: tuple[float, ...] = ()
-    """For each word of `text.split()` the least probability of its tokens, 0 to 1; for display"""
+    """For each word of `text.split()` the least probability of its tokens, 0 to 1; for display.
+    None at all where the model does not say."""
     retried: bool = False
     """Whether a first decode had failed, so that this text is less to be trusted"""
     degenerate: bool = False

@@ -35,7 +35,9 @@ class Stabilizer:
 
     def update(self, hypothesis: Hypothesis) -> tuple[str, int]:
         """Take the next hypothesis; return the text to show and how many characters are stable."""
-        words, certainty = hypothesis.text.split(), hypothesis.certainty
+        words = hypothesis.text.split()
+        # Who cannot say how sure they are is believed where two hypotheses agree.
+        certainty = hypothesis.certainty or (AGREED,) * len(words)
         agreed = _agreement(self._previous, words)
         self._previous = words
         self._settle(words, _certain(certainty[:agreed], STABLE))

@@ -80,7 +80,9 @@ def read(url: str) -> bytes:
 def download(
     url: str, target: Path, expected: Expected, progress: Progress = lambda _what, _share: None
 ) -> str:
-    """Fetch a file to its place; returns its SHA-256. Raises ModelError."""
+    """Fetch a file to its place, if it is not there; returns its SHA-256. Raises ModelError."""
+    if expected.sha256 and target.exists() and _sha256(target) == expected.sha256:
+        return expected.sha256
     partial = target.with_name(f"{target.name}.partial")
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
@@ -197,8 +199,7 @@ def _refusal(url: str, status: int) -> str:
 
 def _checked(url: str, partial: Path, expected: Expected) -> str:
     """The file's SHA-256. Raises ModelError, and removes it, where it is not what was expected."""
-    with partial.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _sha256(partial)
     wrong = expected.sha256 and digest != expected.sha256
     if wrong or (expected.git_sha1 and _git_sha1(partial) != expected.git_sha1):
         partial.unlink()
@@ -209,6 +210,11 @@ def _checked(url: str, partial: Path, expected: Expected) -> str:
             code="checksum",
         )
     return digest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _git_sha1(path: Path) -> str:

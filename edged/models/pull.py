@@ -1,6 +1,6 @@
 """`edged models pull`: a model by its name in a small catalogue, from Hugging Face, or by address.
 
-The only part of edged that asks anything of a network, and only when it is called.
+Nothing else in edged fetches anything, and this only when it is called.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from typing import Any
 from edged.errors import ModelError
 
 MANIFEST = "model.toml"
+AGAIN = "Run: edged models build, or for a model that was added, edged models add"
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 """What a model can be built in"""
 FORMATS = {
@@ -189,13 +190,13 @@ def _verify_file(path: Path, expected: Mapping[str, Any]) -> None:
         actual = _digest(path)
     except OSError as error:
         raise ModelError(
-            f"{path} cannot be read ({error.strerror}). Run: edged models build",
+            f"{path} cannot be read ({error.strerror}). {AGAIN}",
             path=path,
             code="model_missing",
         ) from error
     if actual != expected["sha256"]:
         raise ModelError(
-            f"{path} is corrupt (its SHA-256 is not the manifest's). Run: edged models build",
+            f"{path} is corrupt (its SHA-256 is not the manifest's). {AGAIN}",
             path=path,
             code="model_corrupt",
         )

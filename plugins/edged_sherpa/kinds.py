@@ -67,14 +67,8 @@ def package() -> Any:
 def kinds() -> dict[str, Kind]:
     """All, by name. Raises ProviderError."""
     sherpa = package()
-    return {
-        kind.name: kind
-        for factories, prefix in (
-            (sherpa.OnlineRecognizer, "online-"),
-            (sherpa.OfflineRecognizer, ""),
-        )
-        for kind in _of(factories, prefix)
-    }
+    streaming = _of(sherpa.OnlineRecognizer, "online-")
+    return {kind.name: kind for kind in (*streaming, *_of(sherpa.OfflineRecognizer, ""))}
 
 
 def _of(factories: type, prefix: str) -> Iterator[Kind]:

@@ -50,9 +50,9 @@ class SherpaRecognizer(Recognizer):
         return _Streaming(self._session) if self._streaming else _Whole(self._session)
 
     def features(self, samples: np.ndarray) -> np.ndarray:
-        """How often each byte stands in the tokens: the engine shows none of its numbers."""
-        tokens = self.transcribe(samples).text.encode()
-        counts = np.bincount(np.frombuffer(tokens, np.uint8), minlength=256)
+        """How often each byte stands in the text: the engine shows none of its numbers."""
+        text = self.transcribe(samples).text.encode()
+        counts = np.bincount(np.frombuffer(text, np.uint8), minlength=256)
         return np.append(counts, len(samples) / SAMPLE_RATE).astype(np.float32)
 
 

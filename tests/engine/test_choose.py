@@ -63,6 +63,19 @@ def test_what_is_asked_for_comes_first_and_what_is_lighter_after_it(
     assert rungs(**asked) == expected
 
 
+def test_a_model_for_one_provider_alone_is_chosen_by_its_name_in_what_it_is_built_in() -> None:
+    built = {TINY: {"onnxruntime": ["int8"]}, "my-own": {"onnxruntime": [], "sherpa": ["fp32"]}}
+
+    def chosen(**asked: Any) -> list[str]:
+        section = EngineSection.model_validate(asked)
+        found = Selection(section, built, ORDER, lambda _rung: None).candidates()
+        return [str(rung) for rung in ladder(section, found, Adaptive())]
+
+    assert chosen(model="my-own") == ["my-own fp32 on sherpa cpu"]
+    assert chosen(model="my-own", provider="onnxruntime") == []
+    assert chosen() == [f"{TINY} int8 on onnxruntime cpu"]
+
+
 def test_a_device_that_is_proven_comes_as_the_profile_wants_it() -> None:
     both = {TINY: ["int8", "fp16"]}
     assert rungs(verdict, both) == ["tiny cuda fp16", "tiny cpu int8"]

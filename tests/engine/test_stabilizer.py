@@ -26,6 +26,13 @@ def test_a_doubtful_word_is_not_shown_however_often_it_is_said() -> None:
         assert stabilizer.update(said("it wisdom was", 0.95, 0.2, 0.95))[0] == "it"
 
 
+def test_a_model_that_does_not_say_how_sure_it_is_is_believed_when_it_says_it_again() -> None:
+    stabilizer = Stabilizer()
+    assert stabilizer.update(Hypothesis("it was")) == ("it", 0)
+    assert stabilizer.update(Hypothesis("it was the")) == ("it was", 0)
+    assert stabilizer.update(Hypothesis("he was the best")) == ("he", 0)
+
+
 def test_a_certain_word_is_shown_at_once_but_for_the_last() -> None:
     assert Stabilizer().update(said("it was the fool"))[0] == "it was the"
 

@@ -223,9 +223,19 @@ def test_a_model_is_pulled_from_an_archive(hub: Hub, model: Path, cache: Path) -
     assert tomllib.loads((cache / pulling.FIRST_SEEN).read_text()) == {url: digest}
 
 
+def test_what_came_but_could_not_be_taken_is_not_fetched_again(hub: Hub, model: Path) -> None:
+    (model / "tokens.txt").rename(model / "tokens.bak")
+    url = put(hub, model, "sherpa-tiny.tar.bz2")
+    for _ in range(2):
+        with pytest.raises(ModelError, match="in no layout that edged knows"):
+            pulling.pull(url)
+    assert len(hub.asked) == 1
+
+
 def test_an_archive_that_changed_since_it_was_first_seen_is_refused(hub: Hub, model: Path) -> None:
     url = put(hub, model, "sherpa-tiny.tar.bz2")
     pulling.pull(url)
+    (hub.folder / "sherpa-tiny.tar.bz2").unlink()
     (model / "README.txt").write_text("another one")
     put(hub, model, "sherpa-tiny.tar.bz2")
     with pytest.raises(ModelError) as raised:

@@ -29,7 +29,9 @@ from edged.models.sources import find_source, source_named
 from edged.models.store import Model
 from edged.models.tokenizer import Tokenizer
 from edged.recognizer import Hypothesis, Recognizer
+from tests.client import of_type, recognize, s16
 from tests.conftest import TINY
+from tests.daemon import DaemonProcess
 from tests.plugins import sherpa_models as models
 
 sherpa_onnx = pytest.importorskip("sherpa_onnx")
@@ -389,7 +391,7 @@ def test_a_runtime_that_ends_the_process_is_one_line(tmp_path: Path, cache: Path
     graph(tmp_path / "model.onnx", model_type="EncDecCTCModel")
     (tmp_path / "tokens.txt").write_text("<blk> 0\n")
     with pytest.raises(ModelError, match=r"its runtime gave up: .*vocab_size") as raised:
-        add(tmp_path, "gives-up")
+        add(tmp_path, {"name": "gives-up"})
     assert "\n" not in raised.value.message
     assert not [path for path in (cache / "models").iterdir() if path.name == "gives-up"]
 
@@ -443,6 +445,71 @@ def test_a_model_of_real_speech_writes_what_was_said(moonshine: Path) -> None:
     model = added(moonshine)
     assert model.decoding["kind"] == "moonshine-v2"
     assert word_error_rate("ever tried ever failed no matter try again", model.check_text) == 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_moonshines_own_files_are_built_for_every_runtime(tmp_path: Path) -> None:
+    files = find_source(source_named(TINY), imported_sources())
+    if files is None:
+        pytest.skip("the wheel with tiny-en is not installed")
+    folder = tmp_path / "moonshine-of-mine"
+    folder.mkdir()
+    for path in (files.encoder, files.decoder, files.tokenizer):
+        (folder / path.name).symlink_to(path)
+    model = add(folder)
+    assert (model.name, model.family) == ("moonshine-of-mine", "moonshine")
+    assert set(model.precisions) == {"fp32", "fp16", "int8"}
+    assert word_error_rate("ever tried ever failed no matter try again", model.check_text) < 0.2
+
+
+@pytest.mark.long
+def test_a_clients_stream_is_the_packages_own_while_it_is_spoken(
+    start_daemon: Callable[..., DaemonProcess], folders: dict[str, Path], speech: np.ndarray
+) -> None:
+    """Through a daemon, at the pace of time: partials come, and finals are the package's."""
+    added(folders["ctc"])
+    daemon = start_daemon("--no-microphone", "--model", "ctc")
+    samples = s16(speech[: 12 * RATE])
+    heard = np.frombuffer(samples, np.int16).astype(np.float32) / 32768
+    events = recognize(daemon.url, speech[: 12 * RATE], pace=1.0)
+    finals = [event for event in of_type(events, "final") if event["text"]]
+    assert len(of_type(events, "partial")) > 2 * len(finals) > 0
+    engine = packages_own("ctc", folders["ctc"])
+    for final in finals:
+        part = heard[round(final["start"] * RATE) : round(final["end"] * RATE)]
+        assert final["text"] == " ".join(decoded(engine, "ctc", part, TAIL).text.split())
+
+
+@pytest.mark.long
+@pytest.mark.corpus
+@pytest.mark.timeout(900)
+def test_real_speech_is_recognised_as_the_package_does(
+    moonshine: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """tiny-en's weights by sherpa-onnx, over 60 of the core utterances."""
+    from bench import corpus as sets
+    from bench import scoring
+
+    recognizer = opener()(added(moonshine), ("fp32", "sherpa"))
+    paths = {name: str(moonshine / name) for name in ("encoder_model.ort", "tokens.txt")}
+    engine = sherpa_onnx.OfflineRecognizer.from_moonshine_v2(
+        encoder=paths["encoder_model.ort"],
+        decoder=str(moonshine / "decoder_model_merged.ort"),
+        tokens=paths["tokens.txt"],
+    )
+    chosen = sets.choose_evenly([u for u in sets.utterances(corpus) if u.core], 60)
+    results = []
+    for utterance in chosen:
+        samples = sets.load(utterance.path).astype(np.float32) / 32768
+        text = recognizer.transcribe(samples).text
+        assert text == " ".join(decoded(engine, "offline", samples, TAIL).text.split())
+        spoken, written = (scoring.normalize(words) for words in (utterance.reference, text))
+        results.append(scoring.compare(spoken, written))
+    rate = sum(r.total for r in results) / sum(r.words for r in results)
+    with capsys.disabled():
+        print(f"\n{len(results)} utterances, word error rate {rate:.1%}")
+    assert rate < 0.15
 
 
 @pytest.mark.parametrize(
