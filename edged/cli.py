@@ -484,6 +484,8 @@ def models_pull(
 
 def _say_added(model: Any) -> None:
     typer.echo(f"{model.name}: {', '.join(model.precisions)}, writes {model.check_text!r}")
+    for reason in model.left_out.values():
+        typer.echo(f"left out: {reason}")
 
 
 @models_app.command("import")

@@ -162,9 +162,11 @@ def _replace(target: Path, foreign: Foreign, open_recognizer: OpenRecognizer) ->
             _take(path, work / place)
         if CHECK_CLIP not in foreign.files:
             _make_clip(foreign, work)
-        _write_manifest(work, foreign.written, "")
-        text = _reference(read_model(work), open_recognizer)
-        _write_manifest(work, foreign.written, text)
+        _write_manifest(work, foreign.written, "", {})
+        text, left_out = _reference(read_model(work), open_recognizer)
+        for precision in left_out:
+            shutil.rmtree(work / precision)
+        _write_manifest(work, foreign.written, text, left_out)
         if target.exists():
             target.rename(old)
         work.rename(target)
@@ -194,7 +196,9 @@ def _make_clip(foreign: Foreign, work: Path) -> None:
     )
 
 
-def _write_manifest(folder: Path, written: Mapping[str, Any], text: str) -> None:
+def _write_manifest(
+    folder: Path, written: Mapping[str, Any], text: str, left_out: Mapping[str, str]
+) -> None:
     manifest = {
         "decoding": {},
         "gate": {},
@@ -202,24 +206,29 @@ def _write_manifest(folder: Path, written: Mapping[str, Any], text: str) -> None
         "build_version": BUILD_VERSION,
         "sample_rate": SAMPLE_RATE,
         "check": {"audio": CHECK_CLIP, "text": text},
+        "left_out": dict(left_out),
         "files": fingerprints(folder),
     }
     (folder / MANIFEST).unlink(missing_ok=True)  # it may be a link to the author's
     (folder / MANIFEST).write_text(tomli_w.dumps(manifest), "utf-8")
 
 
-def _reference(model: Model, open_recognizer: OpenRecognizer) -> str:
-    """What the best precision makes of the clip, for the others to be held against."""
+def _reference(model: Model, open_recognizer: OpenRecognizer) -> tuple[str, dict[str, str]]:
+    """What the best precision makes of the clip, and which others do not do the same, and why."""
     best, *others = sorted(model.parts, key=lambda part: (PRECISIONS.index(part[0]), part[1]))
     clip = read_clip(model.path(CHECK_CLIP))
     recognizer = open_recognizer(model, best)
-    text, features = recognizer.transcribe(clip).text, recognizer.features(clip)
+    text, features = str(recognizer.transcribe(clip).text), recognizer.features(clip)
     if not text:
         raise ModelError(f"{model.name} recognises nothing in {CHECK_CLIP}", code="wrong_text")
     model.path(REFERENCE).unlink(missing_ok=True)
     np.save(model.path(REFERENCE), features)
+    left_out = {}
     for part in others:
         other = open_recognizer(model, part)
-        compare(text, other.transcribe(clip).text, part[0])
-        compare_features(features, other.features(clip), part[0])
-    return str(text)
+        try:
+            compare(text, other.transcribe(clip).text, part[0])
+            compare_features(features, other.features(clip), part[0])
+        except ModelError as error:
+            left_out[part[0]] = error.message
+    return text, left_out

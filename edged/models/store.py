@@ -81,6 +81,8 @@ class Model:
     """How much there is to compute and to read (`work.py`); None if a build did not count it"""
     files: Mapping[str, Mapping[str, Any]]
     """Relative path to {sha256, bytes}; files of a stored precision lie in a folder of its name."""
+    left_out: Mapping[str, str]
+    """Precisions that it came in and is not kept in, and why"""
 
     @property
     def precisions(self) -> list[str]:
@@ -226,6 +228,7 @@ def read_model(folder: Path) -> Model:
             decoding=manifest["decoding"],
             work=manifest.get("work"),
             files=manifest["files"],
+            left_out=manifest.get("left_out", {}),
         )
     except OSError as error:
         raise ModelError(

@@ -352,6 +352,18 @@ def test_float_and_int8_side_by_side_are_precisions_of_one_model(tmp_path: Path)
     assert opener()(model, ("int8", "sherpa")).transcribe(np.ones(RATE, np.float32)) == expected
 
 
+def test_a_precision_that_writes_otherwise_is_left_out_and_said(tmp_path: Path) -> None:
+    models.online_transducer(tmp_path)
+    (tmp_path / "other").mkdir()
+    models.online_transducer(tmp_path / "other", seed=40)
+    shutil.copy(tmp_path / "other" / "encoder.onnx", tmp_path / "encoder.int8.onnx")
+    model = added(tmp_path)
+    assert model.precisions == ["fp32"]
+    assert not model.path("int8").exists()
+    assert "int8 writes" in model.left_out["int8"]
+    model.verify_files(model.files)
+
+
 def test_files_are_not_copied_where_they_can_be_linked(folders: dict[str, Path]) -> None:
     model = added(folders["ctc"])
     assert model.path("fp32/model.sherpa/model.onnx").samefile(folders["ctc"] / "model.onnx")
