@@ -53,7 +53,8 @@ def fail(when):
 @hookimpl
 def edged_execution_providers():
     from edged.provider import Device
-    from edged_onnxruntime.provider import CPU, OnnxRuntime
+    from edged_onnxruntime.provider import OnnxRuntime
+    from edged_onnxruntime.targets import CPU
 
     def changed(value, change):
         import onnxruntime

@@ -29,11 +29,12 @@ class Family(msgspec.Struct, frozen=True):
     """Kernel drivers that its provider works with"""
 
 
+NVIDIA = ("onnxruntime cuda", "onnxruntime tensorrt")
 FAMILIES = {
-    "intel-npu": Family("npu", ("openvino npu",), ("intel_vpu",)),
-    "intel-gpu": Family("gpu", ("openvino gpu",), ("i915", "xe")),
-    "nvidia-gpu": Family("gpu", ("onnxruntime cuda",), ("nvidia",)),
-    "jetson-gpu": Family("gpu", ("onnxruntime cuda",), ("nvgpu",)),
+    "intel-npu": Family("npu", ("openvino npu", "onnxruntime openvino-npu"), ("intel_vpu",)),
+    "intel-gpu": Family("gpu", ("openvino gpu", "onnxruntime openvino-gpu"), ("i915", "xe")),
+    "nvidia-gpu": Family("gpu", NVIDIA, ("nvidia",)),
+    "jetson-gpu": Family("gpu", NVIDIA, ("nvgpu",)),
     "movidius": Family("npu", ("movidius myriad", "movidius mixed")),
     "coral": Family("tpu", ("tflite edgetpu",), ("apex",)),
     "amd-gpu": Family("gpu"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +12,9 @@ import numpy as np
 
 from edged.errors import ProviderError
 from edged.provider import Device, ExecutionProvider, Session, SessionOptions, TensorSpec, Value
+from edged_onnxruntime.runtime import libraries_of, missing_library, offered, runtime
+from edged_onnxruntime.targets import ON_CPU, TARGETS, Target, choices
 
-CPU = Device("cpu", "cpu", "CPU")
-CUDA = Device("cuda", "gpu", "NVIDIA GPU, by CUDA")
-_PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 _RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 _DTYPES = {
     "tensor(float)": "float32",
@@ -29,24 +29,34 @@ _DTYPES = {
 
 
 class OnnxRuntime(ExecutionProvider):
-    """The `onnxruntime` package."""
+    """The `onnxruntime` package, in any of its builds."""
 
     name: ClassVar[str] = "onnxruntime"
     formats: ClassVar[frozenset[str]] = frozenset({".onnx"})
-    packages: ClassVar[Sequence[str]] = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
+    packages: ClassVar[Sequence[str]] = (
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "onnxruntime-openvino",
+        "onnxruntime-qnn",
+        "onnxruntime-ep-openvino",
+        "onnxruntime-rocm",
+        "onnxruntime-migraphx",
+        "onnxruntime-directml",
+        "onnxruntime-training",
+    )
 
     def version(self) -> str:
-        return str(_runtime().__version__)
+        return str(runtime().__version__)
 
     def probe(self) -> Sequence[Device]:
-        available = _runtime().get_available_providers()
-        return [device for device in (CUDA, CPU) if _PROVIDERS[device.name] in available]
+        return [target.device for target in offered()]
 
     def open(self, model: Path, device: Device, options: SessionOptions) -> Session:
-        if device not in self.probe():
+        target = next((known for known in offered() if known.device == device), None)
+        if target is None:
             raise ProviderError(
                 f"onnxruntime has no device {device.name} here; it has: "
-                + ", ".join(known.name for known in self.probe())
+                + ", ".join(known.device.name for known in offered())
             )
         if options.precision == "bf16":
             raise ProviderError(
@@ -54,58 +64,22 @@ class OnnxRuntime(ExecutionProvider):
                 "Choose another engine.precision or engine.provider: edged probe",
                 code="precision_unsupported",
             )
-        kind = _OnnxSession if device == CPU else _BoundSession
-        return kind(model, device, options)
-
-
-def _runtime() -> Any:
-    """Import the runtime, quietly and with its telemetry off."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ProviderError(
-            f"onnxruntime cannot be imported ({error}). Run: pip install onnxruntime"
-        ) from error
-    onnxruntime.disable_telemetry_events()
-    onnxruntime.set_default_logger_severity(3)
-    return onnxruntime
+        kind = _BoundSession if target.memory else _OnnxSession
+        return kind(model, target, options)
 
 
 class _OnnxSession(Session):
-    def __init__(self, model: Path, device: Device, options: SessionOptions) -> None:
-        runtime = _runtime()
-        settings = runtime.SessionOptions()
-        settings.intra_op_num_threads = options.threads
-        settings.inter_op_num_threads = 1
-        # Idle pools that spin take the cores that the other sessions need: 57 % of a CPU at one
-        # update per 300 ms against 20 %.
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # A memory plan is kept for every shape of input, and hardly two utterances have the same:
-        # 30 MB more, and no faster.
-        settings.enable_mem_pattern = False
-        settings.log_severity_level = 3
-        for key, value in options.extra.get("session", {}).items():
-            settings.add_session_config_entry(key, str(value))
-        if options.inspect:
-            settings.add_session_config_entry(_RECORD_PLACEMENT, "1")
-        wanted = _PROVIDERS[device.name]
-        choices = {key: str(value) for key, value in options.extra.get(device.name, {}).items()}
-        try:
-            self._session = runtime.InferenceSession(
-                str(model), settings, providers=[(wanted, choices)]
-            )
-        except Exception as error:  # the runtime raises types of its own
-            raise ProviderError(f"onnxruntime cannot load {model}: {error}") from error
-        if self._session.get_providers()[0] != wanted:
-            raise ProviderError(f"onnxruntime took {self._session.get_providers()}, not {wanted}")
-        self._from_numpy = runtime.OrtValue.ortvalue_from_numpy
-        self._value = runtime.OrtValue
-        self.device = device
+    def __init__(self, model: Path, target: Target, options: SessionOptions) -> None:
+        self._memory = target.memory
+        self._session = _load(model, target, options)
+        self._from_numpy = runtime().OrtValue.ortvalue_from_numpy
+        self._value = runtime().OrtValue
+        self.device = target.device
         self.inputs = [_spec(argument) for argument in self._session.get_inputs()]
         self.outputs = [_spec(argument) for argument in self._session.get_outputs()]
         self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in self.inputs}
-        if options.inspect:
-            self.placement = _placement(self._session)
+        if options.inspect or target is not ON_CPU:
+            self.placement = _placement(self._session, target)
 
     def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Value]:
         feeds = {name: self._feed(name, tensor) for name, tensor in inputs.items()}
@@ -140,21 +114,85 @@ class _BoundSession(_OnnxSession):
             for name, value in feeds.items():
                 binding.bind_ortvalue_input(name, value)
             for name in outputs:
-                binding.bind_output(name, self.device.name)
+                binding.bind_output(name, self._memory)
             self._session.run_with_iobinding(binding)
         except Exception as error:
             raise ProviderError(f"onnxruntime failed: {error}") from error
         return list(binding.get_outputs())
 
 
-def _placement(session: Any) -> Mapping[str, int]:
-    """Operators by device; empty with an older runtime, which cannot tell."""
+def _load(model: Path, target: Target, options: SessionOptions) -> Any:
+    """The runtime's session, on the target and not on another one. Raises ProviderError."""
+    settings = _settings(target, options)
+    chosen = choices(target, options)
+    providers: list[Any] = [(target.provider, chosen)]
+    beside = (known for known in TARGETS if known.provider == target.beside)
+    providers += [(known.provider, choices(known, options)) for known in beside]
+    try:
+        if libraries := libraries_of(target):
+            chosen.pop("device_type", None)  # the library's device says it
+            settings.add_provider_for_devices(libraries[:1], chosen)
+            providers = []
+        session = runtime().InferenceSession(
+            str(model), settings, providers=providers or None, enable_fallback=0
+        )
+    except Exception as error:  # the runtime raises types of its own
+        reason = missing_library(target) or _said(error)
+        raise ProviderError(
+            f"onnxruntime cannot load {model} on {target.device.name}: {reason}"
+        ) from error
+    if session.get_providers()[0] != target.provider:
+        reason = missing_library(target) or "it cannot be used here"
+        raise ProviderError(
+            f"onnxruntime took {', '.join(session.get_providers())}, not {target.provider}: "
+            f"{reason}"
+        )
+    return session
+
+
+def _settings(target: Target, options: SessionOptions) -> Any:
+    settings = runtime().SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    # Idle pools that spin take the cores that the other sessions need: 57 % of a CPU at one
+    # update per 300 ms against 20 %.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A memory plan is kept for every shape of input, and hardly two utterances have the same:
+    # 30 MB more, and no faster.
+    settings.enable_mem_pattern = False
+    settings.log_severity_level = 3
+    for key, value in options.extra.get("session", {}).items():
+        settings.add_session_config_entry(key, str(value))
+    if options.inspect or target is not ON_CPU:
+        settings.add_session_config_entry(_RECORD_PLACEMENT, "1")
+    return settings
+
+
+def _said(error: Exception) -> str:
+    """What an exception says on one line, without the places in the runtime's own source."""
+    words = " ".join(str(error).split())
+    return re.sub(r"/\S+\.(cc|cpp|h):\d+( [^)]*\))?", "", words).strip()[:500]
+
+
+def _placement(session: Any, target: Target) -> Mapping[str, int]:
+    """Operators by device; empty with a runtime before 1.24, which cannot tell.
+
+    Raises ProviderError where the target took none: ONNX Runtime leaves to the CPU whatever its
+    execution provider does not take, be it everything.
+    """
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return {}
-    devices = {provider: device for device, provider in _PROVIDERS.items()}
+    names = {known.provider: known.device.name for known in TARGETS}
+    names[target.provider] = target.device.name
     counts: Counter[str] = Counter()
     for part in session.get_provider_graph_assignment_info():
-        counts[devices.get(part.ep_name, part.ep_name)] += len(part.get_nodes())
+        counts[names.get(part.ep_name, part.ep_name)] += len(part.get_nodes())
+    if counts and not counts[target.device.name]:
+        raise ProviderError(
+            f"{target.provider} takes none of the graph's {counts.total()} operators: all would "
+            f"run on {', '.join(counts)}",
+            code="on_cpu",
+        )
     return dict(counts)
 
 

@@ -12,7 +12,8 @@ import pytest
 from edged.errors import ProviderError
 from edged.provider import Device, Loop, Session, SessionOptions, TensorSpec, Value
 from edged.testing.providers import CHECKS, ProviderOnDevice
-from edged_onnxruntime.provider import CPU, OnnxRuntime
+from edged_onnxruntime.provider import OnnxRuntime
+from edged_onnxruntime.targets import CPU
 from tests.conftest import TINY
 
 
