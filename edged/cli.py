@@ -189,7 +189,7 @@ def demo(
 def devices(json: Json = False) -> None:
     """List audio inputs by their stable identity."""
     from edged.audio.devices import InputDevice
-    from edged.engine.probe import run_apart
+    from edged.engine.ask import run_apart
 
     found = asyncio.run(run_apart("edged.audio.devices", list[InputDevice], 10.0))
     if json:
@@ -231,12 +231,12 @@ def plugins_new(
 
 
 def _list_plugins(json: bool, fresh: bool) -> None:
-    from edged.engine.probe import probe_apart
+    from edged.engine.ask import ask_all
     from edged.plugins import Plugins
 
     installed = (Plugins.look_again() if fresh else Plugins.discover()).all
     configuration = _read_configuration(None, {})
-    providers = asyncio.run(probe_apart(configuration.provider_options()))
+    providers = asyncio.run(ask_all(configuration.provider_options()))
     if json:
         _write_json(
             {
@@ -521,11 +521,17 @@ def workers_list(json: Json = False) -> None:
 
 
 @workers_app.command("create")
-def workers_create(name: Annotated[str, typer.Argument(help="Which one.")]) -> None:
+def workers_create(
+    name: Annotated[str, typer.Argument(help="Which one.")],
+    package: Annotated[
+        list[str] | None,
+        typer.Option(help="What pip is to install there, instead of a recipe. May be repeated."),
+    ] = None,
+) -> None:
     """Create one, in place of what is there of it."""
     from edged.workers import create, packages_of
 
-    python = create(name)
+    python = create(name, package or ())
     found = ", ".join(f"{name} {version}" for name, version in packages_of(python).items())
     typer.echo(f"{python} is ready: {found}")
 

@@ -41,7 +41,11 @@ class EngineSection(_Section):
         description="auto, or one of fp32, bf16, fp16, int8 and int4 "
         "(`edged probe` tells which work)",
     )
-    provider: str = Field("auto", description="auto, or an execution provider (`edged plugins`)")
+    provider: str = Field(
+        "auto",
+        description="auto, or an execution provider (`edged plugins`), in another Python as "
+        "PROVIDER@WORKER",
+    )
     device: str = Field("auto", description="auto, or a device of the provider")
     fallback: Literal["fail", "degrade", "allow"] = Field(
         "degrade",
@@ -143,7 +147,7 @@ class Configuration(BaseSettings):
     workers: dict[str, WorkerSection] = Field(
         default_factory=dict,
         description="Pythons for runtimes that need one of their own, instead of what "
-        "`edged workers create` makes",
+        "`edged workers create` makes: a provider is called PROVIDER@NAME there",
     )
 
     def provider_options(self) -> dict[str, dict[str, Any]]:

@@ -126,7 +126,7 @@ class Daemon:
         set_up(new.log.level)
         if new.microphone != old.microphone:
             await self._change_microphone()
-        if new.engine != old.engine or new.providers != old.providers:
+        if new.engine != old.engine or new.provider_options() != old.provider_options():
             await self.supervisor.replace(rungs, options, _admission(new))
         fixed = [
             name
@@ -293,7 +293,7 @@ class Daemon:
 
 def ladder(configuration: Configuration) -> list[Rung]:
     """The rungs that the configuration allows. Raises ModelError when there is none."""
-    verdicts = Verdicts()
+    verdicts = Verdicts(options=configuration.provider_options())
     rungs = choose.ladder_here(configuration.engine, verdicts)
     if not rungs:
         raise _nothing_to_run(verdicts, configuration.engine.model)

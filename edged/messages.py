@@ -37,7 +37,8 @@ class Rung(Struct, frozen=True):
     @property
     def accelerator(self) -> str:
         """What hardware is asked for, as `hardware.accelerators` names it: "openvino gpu" """
-        return f"{self.provider} {self.device_kind}"
+        provider, _, _worker = self.provider.partition("@")
+        return f"{provider} {self.device_kind}"
 
 
 class EngineState(Struct, frozen=True):

@@ -17,6 +17,7 @@ import pluggy
 from edged import hookspecs, vetting
 from edged.errors import EdgedError
 from edged.hookspecs import PROJECT
+from edged.workers import split
 
 if TYPE_CHECKING:
     from edged.policy import Policy
@@ -84,9 +85,11 @@ class Plugins:
         return [(plugin, item) for plugin in self.all for item in plugin.supplies.get(hook, [])]
 
     def provider(self, name: str) -> ExecutionProvider:
-        """The execution provider called `name`. Raises EdgedError with what there is instead."""
+        """The execution provider called `name`, be it in another Python: `name@worker`. Raises
+        EdgedError with what there is instead."""
+        plugin, _ = split(name)
         found: ExecutionProvider = _named(
-            self, "edged_execution_providers", "name", name, "execution provider"
+            self, "edged_execution_providers", "name", plugin, "execution provider"
         )
         return found
 
@@ -109,7 +112,8 @@ class Plugins:
 
     def formats(self, provider: str) -> frozenset[str]:
         """Endings of the files that a provider opens; none where there is no such provider."""
-        found = [item for item in self.providers() if item.name == provider]
+        plugin, _ = split(provider)
+        found = [item for item in self.providers() if item.name == plugin]
         return frozenset(found[0].formats) if found else frozenset()
 
     def source(self, scheme: str) -> type[AudioSource] | None:

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edged.engine.probe import ProbeReport, ProviderReport
+from edged.engine.ask import ProviderReport
+from edged.engine.probe import ProbeReport
 from edged.engine.prove import Verdict
 from edged.hardware.accelerators import Accelerator
 from edged.hardware.explain import Obstacle
@@ -123,7 +124,8 @@ def _show_reasons(console: Console, report: ProbeReport) -> None:
     """Why rungs and providers are refused, what was left out, and how old the oldest proof is."""
     refused = [f"{v.rung}: {v.code}: {v.reason}" for v in report.verdicts if v.code]
     silent = [_without_devices(p) for p in report.providers if p.error or not p.devices]
-    lines = [*refused, *silent, *report.notes]
+    lying = [f"{p.name}: {p.conflict}" for p in report.providers if p.conflict]
+    lines = [*refused, *silent, *lying, *report.notes]
     if report.verdicts:
         oldest = min(verdict.time for verdict in report.verdicts)
         lines.append(f"The oldest proof is {_age(time.time() - oldest)} old; anew: --fresh")

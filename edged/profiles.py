@@ -49,7 +49,7 @@ class MachineProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Wish = Annotated[
     str,
     Meta(
-        pattern=r"^[a-z0-9_-]+ [a-z0-9_.-]+ (fp32|bf16|fp16|int8|int4)$",
+        pattern=r"^[a-z0-9_-]+(@[a-z0-9_-]+)? [a-z0-9_.-]+ (fp32|bf16|fp16|int8|int4)$",
         description="Provider, device and precision",
         examples=["openvino npu fp16"],
     ),

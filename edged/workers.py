@@ -1,9 +1,12 @@
 """Pythons beside edged's own, for runtimes that cannot live in its environment.
 
-`edged workers create NAME` makes one from a recipe; the configuration may name another one:
+`edged workers create NAME` makes one; the configuration may name another one:
 
-    [workers.movidius]
-    python = "/opt/movidius/bin/python"
+    [workers.gpu]
+    python = "/opt/gpu/bin/python"
+
+There a provider's plugin runs in processes of that Python (`edged/elsewhere.py`), and is called
+`PROVIDER@gpu`. Only movidius, whose Python is too old for that, serves its provider by itself.
 
 Standard library only: plugins use it too.
 """
@@ -12,11 +15,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edged import paths
 from edged.errors import EdgedError
@@ -36,7 +42,14 @@ class Recipe:
     """Versions that its packages exist for, the best one first"""
     packages: tuple[str, ...]
     """What pip is asked for"""
+    runs_plugins: bool = True
+    """Whether edged's own plugins run in it"""
 
+
+PYTHONS = ("3.13", "3.12", "3.11")
+"""Versions that edged's plugins run on"""
+NEEDED = ("numpy", "msgspec")
+"""Packages with machine code that they import; the others are lent to them"""
 
 RECIPES = (
     Recipe(
@@ -44,6 +57,19 @@ RECIPES = (
         "OpenVINO 2021.4.2, the last package that drives a Neural Compute Stick 2",
         ("3.9", "3.8", "3.7", "3.6"),
         ("openvino==2021.4.2",),
+        runs_plugins=False,
+    ),
+    Recipe(
+        "onnxruntime-gpu",
+        "ONNX Runtime for NVIDIA GPUs, with CUDA and cuDNN",
+        PYTHONS,
+        ("onnxruntime-gpu[cuda,cudnn]",),
+    ),
+    Recipe(
+        "onnxruntime-openvino",
+        "ONNX Runtime with OpenVINO inside, for Intel's processors, GPUs and NPUs",
+        PYTHONS,
+        ("onnxruntime-openvino",),
     ),
 )
 
@@ -61,22 +87,52 @@ class Entry:
     """Why it cannot be used"""
 
 
+def split(provider: str) -> tuple[str, str]:
+    """The name of a provider's plugin, and of the worker whose Python runs it: empty for edged's
+    own."""
+    name, _, worker = provider.partition("@")
+    return name, worker
+
+
 def inventory(named: Mapping[str, Path]) -> list[Entry]:
-    """All recipes, and the Pythons that the configuration names."""
-    recipes = {known.name: known for known in RECIPES}
-    return [
-        _entry(name, recipes.get(name), named.get(name) or python_of(name))
-        for name in dict.fromkeys([*recipes, *named])
-    ]
+    """All recipes, what was created, and the Pythons that the configuration names."""
+    names = [*(known.name for known in RECIPES), *created(), *named]
+    return [_entry(name, named.get(name) or python_of(name)) for name in dict.fromkeys(names)]
 
 
-def _entry(name: str, known: Recipe | None, python: Path | None) -> Entry:
-    purpose = known.purpose if known else "named in the configuration"
+def _entry(name: str, python: Path | None) -> Entry:
+    known = next((known for known in RECIPES if known.name == name), None)
+    purpose = known.purpose if known else "made or named by hand"
+    packages = packages_of(python) if python else {}
+    return Entry(name, purpose, str(python) if python else None, packages, fault(name, python))
+
+
+def fault(name: str, python: Path | None) -> str | None:
+    """Why a worker cannot be used, with what mends it, or None. It is told by its files alone."""
+    known = next((known for known in RECIPES if known.name == name), None)
+    remedy = f"Run: edged workers create {name}" + " --package PACKAGE" * (known is None)
     if python is None:
-        return Entry(name, purpose, None, {}, f"Run: edged workers create {name}")
+        return remedy
     if not os.access(python, os.X_OK):
-        return Entry(name, purpose, str(python), {}, f"{python} is no program that may be run")
-    return Entry(name, purpose, str(python), packages_of(python), None)
+        return f"{python} is no program that may be run. {remedy}"
+    if known and not known.runs_plugins:
+        return None
+    version = version_of(python)
+    if version and version not in PYTHONS:
+        return f"{python} is Python {version}; plugins run on 3.11 to 3.13. {remedy}"
+    if missing := [package for package in NEEDED if package not in packages_of(python)]:
+        command = f"{python} -m pip install {' '.join(missing)}"
+        return f"{python} lacks {' and '.join(missing)}. Run: {command}"
+    return None
+
+
+def pythons(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Path]:
+    """By worker the Python that was created, or that the configuration names in its stead.
+
+    `options` are `Configuration.provider_options()`.
+    """
+    named = {name: Path(own["python"]) for name, own in options.items() if "python" in own}
+    return {**{name: folder_of(name) / "bin" / "python" for name in created()}, **named}
 
 
 def recipe(name: str) -> Recipe:
@@ -85,7 +141,10 @@ def recipe(name: str) -> Recipe:
         if known.name == name:
             return known
     names = ", ".join(known.name for known in RECIPES)
-    raise EdgedError(f"No recipe for a worker {name}; there is {names}", code="no_recipe")
+    raise EdgedError(
+        f"No recipe for a worker {name}; there is {names}. Or say what it holds: --package",
+        code="no_recipe",
+    )
 
 
 def folder_of(name: str) -> Path:
@@ -100,23 +159,61 @@ def python_of(name: str) -> Path | None:
 
 
 def created() -> list[str]:
-    """The recipes whose environments are there."""
-    return [known.name for known in RECIPES if python_of(known.name)]
+    """The workers whose environments are there."""
+    return sorted(python.parent.parent.name for python in folder_of("").glob("*/bin/python"))
 
 
 def packages_of(python: Path) -> dict[str, str]:
     """Versions of the distributions in an environment by name, without running it."""
-    folders = sorted(python.parent.parent.glob("lib/python3*/site-packages"))
-    found = importlib.metadata.distributions(path=[str(folder) for folder in folders])
-    return {distribution.name: distribution.version for distribution in found}
+    folders = [str(folder) for folder in _folders(python)]
+    found = importlib.metadata.distributions(path=folders)
+    return {_normal(distribution.name): distribution.version for distribution in found}
 
 
-def create(name: str) -> Path:
+def _normal(name: str) -> str:
+    """As pip compares names."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _folders(python: Path) -> list[Path]:
+    """Where it looks for packages: its own folder, and its base's where that is let in."""
+    settings = _settings(python)
+    prefixes = [python.parent.parent]
+    if settings.get("include-system-site-packages") == "true":
+        prefixes.append(Path(settings.get("home", "/usr/bin")).parent)
+    patterns = ("lib/python3*/*-packages", "local/lib/python3*/*-packages")
+    return [folder for p in prefixes for pattern in patterns for folder in sorted(p.glob(pattern))]
+
+
+def _settings(python: Path) -> dict[str, str]:
+    """What its `pyvenv.cfg` says; nothing where there is none."""
+    try:
+        lines = (python.parent.parent / "pyvenv.cfg").read_text("utf-8").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.partition("=") for line in lines)
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def version_of(python: Path) -> str | None:
+    """Like 3.11, as its environment or its file's name says; None where neither does."""
+    settings = _settings(python)
+    said = settings.get("version") or settings.get("version_info") or python.resolve().name
+    found = re.search(r"3\.\d+", said)
+    return found.group() if found else None
+
+
+def create(name: str, packages: Sequence[str] = ()) -> Path:
     """Make an environment in place of the one there may be; its interpreter. Raises EdgedError.
 
-    What could not be finished is removed.
+    Without `packages` by the recipe of that name. What could not be finished is removed.
     """
-    wanted = recipe(name)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise EdgedError(
+            f"{name!r} is no name for a worker: use small letters, digits, - and _",
+            code="worker_name",
+        )
+    wanted = Recipe(name, "", PYTHONS, tuple(packages)) if packages else recipe(name)
     python, folder = find_python(wanted.pythons), folder_of(name)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +227,8 @@ def create(name: str) -> Path:
     try:
         _call(python, "-m", "venv", str(folder))
         pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        _call(folder / "bin" / "python", *pip, *wanted.packages)
+        needed = NEEDED if wanted.runs_plugins else ()
+        _call(folder / "bin" / "python", *pip, *wanted.packages, *needed)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -179,6 +277,8 @@ def _pythons(versions: Sequence[str]) -> Iterator[Path]:
     pyenv = os.environ.get("PYENV_ROOT", home / ".pyenv")
     for version in versions:
         name = f"python{version}"
+        if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+            yield Path(sys.executable)
         if found := shutil.which(name):
             yield Path(found)
         for folder, pattern in (

@@ -63,16 +63,51 @@ def test_an_unknown_one_names_those_there_are() -> None:
 
 
 def test_the_list_says_what_to_do(empty: Path) -> None:
-    [movidius] = workers.inventory({})
-    assert movidius.reason == "Run: edged workers create movidius"
+    for entry in workers.inventory({}):
+        assert entry.reason == f"Run: edged workers create {entry.name}"
     own = program(empty / "own/bin/python", "exit 0")
     named = workers.inventory({"movidius": own, "gone": empty / "gone"})
-    assert [(entry.name, entry.python) for entry in named] == [
-        ("movidius", str(own)),
-        ("gone", str(empty / "gone")),
-    ]
-    assert named[0].reason is None
-    assert "no program" in str(named[1].reason)
+    found = {entry.name: entry for entry in named if entry.python}
+    assert {name: entry.python for name, entry in found.items()} == {
+        "movidius": str(own),
+        "gone": str(empty / "gone"),
+    }
+    assert found["movidius"].reason is None
+    assert "no program" in str(found["gone"].reason)
+
+
+def test_one_that_was_made_by_hand_is_listed(empty: Path) -> None:
+    python = program(empty / "state/workers/mine/bin/python", "exit 0")
+    assert workers.created() == ["mine"]
+    [mine] = [entry for entry in workers.inventory({}) if entry.name == "mine"]
+    assert (mine.python, mine.packages) == (str(python), {})
+    assert "lacks numpy and msgspec" in str(mine.reason)
+    other = program(empty / "other/bin/python", "exit 0")
+    assert workers.pythons({}) == {"mine": python}
+    assert workers.pythons({"mine": {"python": str(other)}}) == {"mine": other}, "it comes first"
+
+
+@pytest.mark.parametrize("name", ["", "../mine", "Mine", "a b", "a@b"])
+def test_a_name_must_be_one(empty: Path, name: str) -> None:
+    with pytest.raises(EdgedError, match="no name for a worker"):
+        workers.create(name, ["numpy"])
+
+
+def test_packages_of_the_system_count_where_they_are_let_in(tmp_path: Path) -> None:
+    metadata = tmp_path / "usr/lib/python3.11/dist-packages/OnnxRuntime_GPU-1.23.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: OnnxRuntime_GPU\nVersion: 1.23\n"
+    )
+    python = program(tmp_path / "own/bin/python", "exit 0")
+    settings = tmp_path / "own/pyvenv.cfg"
+    for answer, packages in (("false", {}), ("true", {"onnxruntime-gpu": "1.23"})):
+        settings.write_text(
+            f"home = {tmp_path}/usr/bin\ninclude-system-site-packages = {answer}\n"
+            "version = 3.11.7\n"
+        )
+        assert workers.packages_of(python) == packages
+    assert workers.version_of(python) == "3.11"
 
 
 def test_a_provider_is_told_its_python() -> None:

@@ -20,8 +20,9 @@ from edged.api.problems import ERRORS, described
 from edged.audio.devices import InputDevice
 from edged.daemon import MICROPHONE, Daemon
 from edged.engine import choose
+from edged.engine.ask import ask_all, run_apart
 from edged.engine.ladder import Ladder
-from edged.engine.probe import last_report, probe_apart, run_apart
+from edged.engine.probe import last_report
 from edged.errors import EdgedError, ModelError
 from edged.messages import Closed, Event, Final, Partial, encode
 from edged.models.sources import SOURCES
@@ -159,7 +160,7 @@ async def plugins(request: Request) -> schemas.Plugins:
     """Installed plugins, usable or not and why, and the devices their providers find."""
     state = request.app.state
     if not hasattr(state, "providers"):
-        state.providers = await probe_apart(_daemon(request).configuration.provider_options())
+        state.providers = await ask_all(_daemon(request).configuration.provider_options())
     return schemas.Plugins(
         plugins=[
             schemas.Plugin(

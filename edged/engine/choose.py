@@ -53,7 +53,7 @@ def ladder(
 
 def ladder_here(section: EngineSection, verdicts: Verdicts) -> list[Rung]:
     """The same with what is built and proven on this machine."""
-    endings = {provider.name: provider.formats for provider in verdicts.plugins.providers()}
+    endings = {name: verdicts.plugins.formats(name) for name in verdicts.providers}
     # Of one that is not installed nothing is known: its own error will say so.
     endings.setdefault(section.provider, frozenset(FORMAT_OF))
     built = {

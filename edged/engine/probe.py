@@ -1,29 +1,25 @@
 """What this machine can do: its hardware, its providers, and every rung, proven.
 
-python -m edged.engine.probe PROVIDER JSON   what a provider offers here, as JSON on stdout
-
-A provider is asked in a process that may crash. What was proven once is remembered.
+What was proven once is remembered.
 """
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
 import math
-import os
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from edged import __version__, paths, profiles, workers
+from edged import __version__, elsewhere, paths, profiles, workers
 from edged.engine import choose
+from edged.engine.ask import ASK_SECONDS, ProviderReport, ask_all, run_apart
 from edged.engine.peaks import Peaks
-from edged.engine.process import kill_group, signal_name
 from edged.engine.prove import Verdict, prove_apart
 from edged.engine.verdicts import Verdicts
 from edged.errors import EdgedError, ModelError
@@ -37,29 +33,15 @@ from edged.models.inventory import imported_sources, store
 from edged.models.sources import SOURCES, find_source, source_named
 from edged.models.store import COMPUTED, FORMATS, Model, formats_of, stored_as
 from edged.plugins import Plugins
-from edged.provider import devices
 
 if TYPE_CHECKING:
     from edged.config import Configuration
-    from edged.provider import ExecutionProvider
 
-PROBE_SECONDS = 30.0
 FILE = "probe.json"
 HARMLESS = "no_provider"
 """The obstacle about which nothing needs to be done"""
 
 Progress = Callable[[str, float], None]
-
-
-class ProviderReport(msgspec.Struct, frozen=True):
-    """One provider's answer."""
-
-    name: str
-    version: str | None
-    devices: list[str]
-    error: str | None = None
-    computes: dict[str, list[str]] = {}
-    """By device the precisions that it computes float32's files in"""
 
 
 class ProfileReport(msgspec.Struct, frozen=True):
@@ -97,74 +79,6 @@ class ProbeReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was left out, and why"""
 
 
-# -- providers ------------------------------------------------------------------------------------
-
-
-def ask(provider: Any, extra: Mapping[str, Any]) -> ProviderReport:
-    """What a provider offers with its section of the configuration, asked in this process."""
-    try:
-        found = devices(provider, extra)
-        computes = {device.name: list(device.computes) for device in found if device.computes}
-        names = [device.name for device in found]
-        return ProviderReport(provider.name, provider.version(), names, computes=computes)
-    except Exception as error:  # noqa: BLE001  a stranger's code
-        message = error.message if isinstance(error, EdgedError) else repr(error)
-        return ProviderReport(provider.name, None, [], message)
-
-
-async def probe_apart(extra: Mapping[str, Mapping[str, Any]]) -> list[ProviderReport]:
-    """Ask every provider, each in a process of its own: one that crashes takes no other along.
-
-    `extra` holds their sections of the configuration.
-    """
-    names = [provider.name for provider in Plugins.discover().providers()]
-    asked = (_ask_apart(name, extra.get(name, {})) for name in names)
-    return list(await asyncio.gather(*asked))
-
-
-async def _ask_apart(name: str, extra: Mapping[str, Any]) -> ProviderReport:
-    try:
-        report: ProviderReport = await run_apart(
-            "edged.engine.probe",
-            ProviderReport,
-            PROBE_SECONDS,
-            name,
-            msgspec.json.encode(extra).decode(),
-        )
-    except EdgedError as error:
-        return ProviderReport(name, None, [], error.message)
-    return report
-
-
-async def run_apart(module: str, kind: Any, timeout: float, *arguments: str) -> Any:
-    """Run one of our modules and read its JSON. Raises EdgedError with its last line."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        out, err = await asyncio.wait_for(process.communicate(), timeout)
-    except TimeoutError as error:
-        raise EdgedError(f"{module} did not answer in {timeout:.0f} s", code="probe") from error
-    finally:
-        await kill_group(process)
-    if process.returncode:
-        lines = err.decode("utf-8", "replace").strip().splitlines()
-        last = lines[-1] if lines else f"{module} died"
-        code = process.returncode
-        raise EdgedError(f"{signal_name(-code)}: {last}" if code < 0 else last, code="probe")
-    try:
-        return msgspec.json.decode(out, type=kind)
-    except msgspec.DecodeError as error:
-        raise EdgedError(f"{module} left without an answer", code="probe") from error
-
-
 # -- the machine ----------------------------------------------------------------------------------
 
 
@@ -198,7 +112,7 @@ class _Probe:
         self._fresh = fresh
         self._progress = progress
         self._notes = notes
-        self._memory = Verdicts()
+        self._memory = Verdicts(options=configuration.provider_options())
 
     async def report(self, models: Sequence[Model], named: Sequence[str]) -> ProbeReport:
         """Everything, put together and saved."""
@@ -206,11 +120,11 @@ class _Probe:
         extra = self._configuration.provider_options()
         # What a configuration adds is no fact of the machine.
         name = f"providers {sorted(extra.items())}" if extra else "providers"
-        providers = await self._fact(name, list[ProviderReport], lambda: probe_apart(extra))
+        providers = await self._fact(name, list[ProviderReport], lambda: ask_all(extra))
         peaks = await self._fact("peaks", Peaks, _measure_peaks)
-        rungs = list(_rungs(models, providers, self._memory.plugins.providers()))
+        rungs = list(_rungs(models, providers, self._memory.plugins))
         verdicts = [v async for v in self._verdicts(rungs)]
-        obstacles = explain.explain(machine, installed())
+        obstacles = explain.explain(machine, installed(extra))
         effective, sentence = _would_run(self._configuration, self._memory)
         report = ProbeReport(
             time=time.time(),
@@ -300,16 +214,19 @@ def last_report() -> ProbeReport | None:
 
 
 async def _measure_peaks() -> Any:
-    return await run_apart("edged.engine.peaks", Peaks, PROBE_SECONDS)
+    return await run_apart("edged.engine.peaks", Peaks, ASK_SECONDS)
 
 
-def installed() -> dict[str, str]:
-    """Versions of the packages that accelerators need, by name."""
-    versions = {}
+def installed(options: elsewhere.Options = MappingProxyType({})) -> dict[str, str]:
+    """Versions of the packages that accelerators need, by name, be they in another Python."""
+    pythons = workers.pythons(options)
+    versions = {f"worker {name}": "created" for name in pythons}
+    for python in pythons.values():
+        versions |= workers.packages_of(python)
     for name in set(explain.PACKAGES.values()):
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    return versions | {f"worker {name}": "created" for name in workers.created()}
+    return versions
 
 
 def with_shares(verdict: Verdict, peaks: Peaks | None) -> Verdict:
@@ -411,14 +328,13 @@ def _left_out(found: Sequence[Model], named: Sequence[str]) -> list[str]:
 def _rungs(
     models: Sequence[Model],
     reports: Sequence[ProviderReport],
-    providers: Sequence[ExecutionProvider],
+    plugins: Plugins,
 ) -> Iterator[Rung]:
     """Every model x provider x device x precision that could be."""
-    formats = {provider.name: provider.formats for provider in providers}
     for model in models:
         for report in reports:
             for device in report.devices:
-                built = model.precisions_for(formats.get(report.name, frozenset()))
+                built = model.precisions_for(plugins.formats(report.name))
                 computed = (p for p in report.computes.get(device, []) if stored_as(p) in built)
                 for precision in sorted([*built, *computed], key=_order):
                     yield Rung(model.name, report.name, device, precision)
@@ -441,7 +357,7 @@ def _status(
     if not any(verdict.ok for verdict in verdicts):
         return "nothing"
     wanting = any(_is_wanting(verdict, named) for verdict in verdicts)
-    if wanting or any(provider.error for provider in providers):
+    if wanting or any(provider.error or provider.conflict for provider in providers):
         return "degraded"
     return _status_of_hardware(obstacles)
 
@@ -483,17 +399,3 @@ def _nothing_to_run(rungs: Sequence[Rung], proven: dict[Rung, Verdict]) -> str:
     if rungs[0] not in proven:
         return f"edged run would try {rungs[0]}, which was not proven."
     return f"edged run has nothing to use: {rungs[0]}: {proven[rungs[0]].reason}"
-
-
-def main() -> None:
-    # Libraries that print must not spoil the JSON.
-    out = os.dup(1)
-    os.dup2(2, 1)
-    name, extra = sys.argv[1:]
-    report = ask(Plugins.discover().provider(name), msgspec.json.decode(extra))
-    with open(out, "wb") as stream:  # noqa: PTH123  a descriptor
-        stream.write(msgspec.json.encode(report))
-
-
-if __name__ == "__main__":
-    main()

@@ -7,16 +7,17 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from edged import channel
+from edged.elsewhere import interpreter
+from edged.engine.worker import WorkerOptions
 from edged.log import get_logger
 from edged.messages import (
     Failed,
@@ -102,16 +103,16 @@ class WorkerProcess:
         cls,
         rung: Rung,
         folder: Path,
-        options: msgspec.Struct,
+        options: WorkerOptions,
         on_report: Callable[[Report], None],
-        python: str = sys.executable,
     ) -> WorkerProcess:
         """Start a worker for `rung`; it loads on its own."""
+        python = interpreter(rung.provider, options.extra)
         ours, theirs = channel.channel_pair()
         try:
             with theirs:
                 process = await asyncio.create_subprocess_exec(
-                    python,
+                    python.python,
                     "-m",
                     "edged.engine.worker",
                     f"--socket={theirs.fileno()}",
@@ -122,7 +123,7 @@ class WorkerProcess:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE,
-                    env=worker_environment(),
+                    env=worker_environment(python.environment),
                 )
         except BaseException:  # cancelled: a worker that was started leaves when this is closed
             ours.close()
@@ -321,6 +322,6 @@ async def _wait_or_kill(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def worker_environment() -> dict[str, str]:
+def worker_environment(inherited: Mapping[str, str]) -> dict[str, str]:
     """Few malloc arenas and no OpenMP pools: a worker's threads are its sessions'."""
-    return {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", **os.environ, "PYTHONUNBUFFERED": "1"}
+    return {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", **inherited, "PYTHONUNBUFFERED": "1"}

@@ -13,7 +13,6 @@ import asyncio
 import ctypes
 import os
 import signal
-import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from edged.elsewhere import interpreter, require
 from edged.engine.process import (
     Stillness,
     family,
@@ -133,12 +133,13 @@ def _facts(rung: Rung, folder: Path, options: WorkerOptions) -> Iterator[dict[st
     from edged.plugins import Plugins
 
     model = read_model(folder)
+    require(rung.provider, options.extra)
     plugins = Plugins.discover()
     provider = plugins.provider(rung.provider)
     model.verify(rung.precision, provider.formats)
     clip = check.read_clip(model.path(check.CHECK_CLIP))
     started = time.monotonic()
-    found = devices(provider, options.extra.get(rung.provider, {}))
+    found = devices(provider, options.extra.get(provider.name, {}))
     device = find_device(rung.provider, found, rung.device)
     graphs = _Graphs(opener(provider, device, rung.precision, options, inspect=True))
     yield {"runtime": f"{rung.provider} {provider.version()}", "kind": device.kind}
@@ -366,8 +367,9 @@ async def prove_apart(
     stall: float = STALL_SECONDS,
 ) -> Verdict:
     """Try a rung in a process of its own. Whatever happens to it becomes its verdict."""
+    python = interpreter(rung.provider, options.extra)
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
+        python.python,
         "-m",
         "edged.engine.prove",
         f"--rung={msgspec.json.encode(rung).decode()}",
@@ -376,7 +378,7 @@ async def prove_apart(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=worker_environment(),
+        env=worker_environment(python.environment),
         start_new_session=True,
     )
     assert process.stdout is not None

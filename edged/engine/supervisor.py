@@ -17,12 +17,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from edged.engine.blame import Blame
 from edged.engine.ladder import Ladder
 from edged.engine.process import End, WorkerProcess
 from edged.engine.stream import Listener, Stream
+from edged.engine.worker import WorkerOptions
 from edged.errors import EngineError
 from edged.log import get_logger
 from edged.messages import (
@@ -89,7 +88,7 @@ class Supervisor:
         self,
         rungs: Sequence[Rung],
         locate: Locate,
-        options: msgspec.Struct,
+        options: WorkerOptions,
         *,
         admit: Admit | None = None,
         fits: Fits = lambda _rung: True,
@@ -168,7 +167,7 @@ class Supervisor:
             self.close(stream)
 
     async def replace(
-        self, rungs: Sequence[Rung], options: msgspec.Struct, admit: Admit | None = None
+        self, rungs: Sequence[Rung], options: WorkerOptions, admit: Admit | None = None
     ) -> None:
         """Go over to another ladder: its first rung is started, everything is replayed."""
         self._generation += 1

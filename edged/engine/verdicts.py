@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
 
-from edged import __version__, paths
+from edged import __version__, elsewhere, paths
 from edged.engine.prove import Verdict
 from edged.errors import ModelError
 from edged.files import write_whole
@@ -46,12 +47,23 @@ class _Contents(msgspec.Struct):
 class Verdicts:
     """The verdicts that hold on this machine as it is now."""
 
-    def __init__(self, machine: Machine | None = None, plugins: Plugins | None = None) -> None:
+    def __init__(
+        self,
+        machine: Machine | None = None,
+        plugins: Plugins | None = None,
+        options: elsewhere.Options = MappingProxyType({}),
+    ) -> None:
+        """`options` are `Configuration.provider_options()`, which may name other Pythons."""
         self.machine = machine or find()
         self.plugins = plugins or Plugins.discover()
-        self._runtimes = runtimes(self.plugins)
+        self._runtimes = runtimes(self.plugins, options)
         self._path = paths.cache_directory() / FILE
         self._contents = _read(self._path)
+
+    @property
+    def providers(self) -> Collection[str]:
+        """The names of all providers, in this Python and in others."""
+        return self._runtimes.keys()
 
     def get(self, rung: Rung) -> Verdict | None:
         """The verdict about a rung, if it still holds."""
@@ -108,13 +120,15 @@ def remembered() -> list[Verdict]:
     return Verdicts().remembered()
 
 
-def runtimes(plugins: Plugins) -> dict[str, str]:
+def runtimes(plugins: Plugins, options: elsewhere.Options = MappingProxyType({})) -> dict[str, str]:
     """By provider, the versions of its plugin and of its runtime, without importing the runtime."""
-    return {
+    others = elsewhere.providers(plugins, options)
+    here = {
         provider.name: ", ".join([f"{plugin.distribution} {plugin.version}", *provider.installed()])
         for plugin in plugins.all
         for provider in plugin.supplies.get("edged_execution_providers", [])
     }
+    return here | {n: elsewhere.runtime(plugins, n, python) for n, python in others.items()}
 
 
 def _driver(accelerator: Accelerator) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from edged import channel, paths
+from edged.elsewhere import require
 from edged.errors import EdgedError
 from edged.messages import (
     Audio,
@@ -128,9 +129,10 @@ class _Engine:
 
         started = time.monotonic()
         self.partial_interval = options.partial_interval
+        require(rung.provider, options.extra)
         plugins = Plugins.discover()
         self._provider = plugins.provider(rung.provider)
-        extra = options.extra.get(rung.provider, {})
+        extra = options.extra.get(self._provider.name, {})
         found = devices(self._provider, extra)
         device = find_device(self._provider.name, found, rung.device)
         open_session = opener(self._provider, device, rung.precision, options)
@@ -138,7 +140,7 @@ class _Engine:
         model = read_model(folder)
         self._precision = rung.precision
         verdict = _Verification(model, rung.precision, self._provider.formats)
-        nearby = _Nearby(plugins, rung.provider, options)
+        nearby = _Nearby(plugins, self._provider.name, options)
         self.detector = plugins.voice_detector(options.detector)(nearby)
         recognizer = plugins.recognizer(model.family)
         try:

@@ -45,15 +45,17 @@ PACKAGES = {
     "openvino npu": "openvino",
     "openvino gpu": "openvino",
     "onnxruntime cuda": "onnxruntime-gpu",
+    "onnxruntime tensorrt": "onnxruntime-gpu",
+    "onnxruntime openvino-npu": "onnxruntime-openvino",
+    "onnxruntime openvino-gpu": "onnxruntime-openvino",
     "tflite edgetpu": "ai-edge-litert",
 }
 """The Python package that a provider's device needs"""
 INSTALL = {
     "openvino": "pip install 'edged[openvino]'",
     "ai-edge-litert": "pip install 'edged[tflite]'",
-    # Both put their files into the same folder, and the last one wins.
-    "onnxruntime-gpu": "pip uninstall --yes onnxruntime && "
-    "pip install 'onnxruntime-gpu[cuda,cudnn]'",
+    # In a Python of its own: in this one it would lie over onnxruntime.
+    "onnxruntime-gpu": "edged workers create onnxruntime-gpu",
 }
 BUILD_FOR_JETSON = (
     "./build.sh --config Release --build_wheel --parallel --use_cuda "

@@ -11,14 +11,15 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import IO
 
 import msgspec
 
+from edged.elsewhere import interpreter
 from edged.engine.process import Stillness, signal_name, worker_environment
 from edged.errors import EdgedError
 from edged.testing.check import Result
@@ -95,6 +96,9 @@ def run(
     wish: Wish, *, deadline: float = DEADLINE_SECONDS, stall: float = STALL_SECONDS
 ) -> Iterator[Result]:
     """Try every check, in as many processes as it takes; yields what came of each."""
+    from edged.config import default_file, load
+
+    wish = replace(wish, options=load(default_file()).provider_options())
     tried = 0
     lost = True
     while lost:
@@ -116,9 +120,10 @@ class _Attempt:
 
     def __init__(self, wish: Wish, skip: int, deadline: float, stall: float) -> None:
         self._deadline, self._stall = deadline, stall
+        python = interpreter(wish.name, wish.options)
         self._process = subprocess.Popen(
             [
-                sys.executable,
+                python.python,
                 "-m",
                 "edged.testing.apart",
                 f"--wish={msgspec.json.encode(wish).decode()}",
@@ -127,7 +132,7 @@ class _Attempt:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=worker_environment(),
+            env=worker_environment(python.environment),
             start_new_session=True,
         )
         assert self._process.stdout is not None

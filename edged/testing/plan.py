@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from edged.config import default_file, load
+from edged.elsewhere import require
 from edged.errors import EdgedError
 from edged.plugins import NAMED_BY, Plugin, Plugins
 from edged.testing import plugins as small
@@ -15,6 +15,7 @@ from edged.testing.providers import CHECKS as PROVIDER
 from edged.testing.providers import ProviderOnDevice
 from edged.testing.recognizers import CHECKS as RECOGNIZER
 from edged.testing.recognizers import RecognizerWithModel
+from edged.workers import split
 
 WORDS = {
     "edged_execution_providers": "provider",
@@ -47,6 +48,8 @@ class Wish:
     name: str
     model: str | None = None
     device: str | None = None
+    options: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
+    """`Configuration.provider_options()`"""
 
 
 def find(wish: Wish) -> list[tuple[Plugin, str | None, Any]]:
@@ -55,12 +58,13 @@ def find(wish: Wish) -> list[tuple[Plugin, str | None, Any]]:
     The hook is None for a plugin as such. Raises EdgedError naming what there is.
     """
     installed = Plugins.discover()
+    name, _ = split(wish.name)
     found: list[tuple[Plugin, str | None, Any]] = []
     for plugin in installed.all:
         things = list(_things(plugin))
-        if plugin.name != wish.name:
-            things = [(hook, item) for hook, item in things if _name(hook, item) == wish.name]
-        if things or plugin.name == wish.name:
+        if plugin.name != name:
+            things = [(hook, item) for hook, item in things if _name(hook, item) == name]
+        if things or plugin.name == name:
             found += [(plugin, None, plugin), *((plugin, hook, item) for hook, item in things)]
     if not found:
         raise EdgedError(
@@ -93,7 +97,11 @@ def _names(installed: Plugins) -> list[str]:
 
 def steps(wish: Wish) -> Iterator[Step]:
     """Every check in its order. Asks providers for their devices on the way."""
+    require(wish.name, wish.options)
+    _, worker = split(wish.name)
     for plugin, hook, item in find(wish):
+        if hook is None and worker:
+            continue  # a plugin as such is loaded by the daemon, and only there
         if hook is None:
             yield from (Step(f"plugin {plugin.name}", check, plugin) for check in small.PLUGIN)
         else:
@@ -108,6 +116,8 @@ def _of(hook: str, item: Any, wish: Wish) -> Iterator[Step]:
     if hook == "edged_recognizers":
         checks, thing = RECOGNIZER, RecognizerWithModel(item, wish.model)
     elif hook == "edged_transcript_sinks":
+        from edged.config import default_file, load
+
         settings = load(default_file()).sinks.get(item.name, {})
         checks, thing = small.SINK, small.SinkWithSettings(item, settings)
     else:
@@ -124,11 +134,13 @@ def _of(hook: str, item: Any, wish: Wish) -> Iterator[Step]:
 
 def _on_devices(provider: Any, wish: Wish) -> Iterator[Step]:
     """Raises EdgedError when a wished device is not there, or none at all."""
+    _, worker = split(wish.name)
+    name = f"{provider.name}@{worker}" if worker else provider.name
     devices = [d for d in provider.probe() if wish.device in {None, d.name}]
     if not devices:
         what = f"no device {wish.device}" if wish.device else "no device"
-        raise EdgedError(f"{provider.name} has {what} here", code="device_missing")
+        raise EdgedError(f"{name} has {what} here", code="device_missing")
     for device in devices:
         thing = ProviderOnDevice(provider, device, wish.model)
         for check in PROVIDER:
-            yield Step(f"provider {provider.name} on {device.name}", check, thing)
+            yield Step(f"provider {name} on {device.name}", check, thing)

@@ -12,6 +12,7 @@ import pytest
 from edged.engine.attendance import NONE, Attendance
 from edged.engine.patrol import Patrol
 from edged.engine.supervisor import Supervisor
+from edged.engine.worker import WorkerOptions
 from edged.hardware.root import Root
 from edged.hardware.uevents import Uevents, action
 from edged.messages import Rung
@@ -94,7 +95,7 @@ def test_a_stick_that_boots_is_not_missed(stick: Path) -> None:
 
 def test_its_rungs_wait_for_it(stick: Path) -> None:
     rungs = [Rung("m", "movidius", "myriad", "fp16"), Rung("m", "onnxruntime", "cpu", "int8")]
-    supervisor = Supervisor(rungs, Path, GovernorProfile())
+    supervisor = Supervisor(rungs, Path, WorkerOptions())
     patrol = Patrol(supervisor, GovernorProfile(), Root(stick.parents[4]))
     pull(stick)
     announce("remove")

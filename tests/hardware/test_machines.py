@@ -57,14 +57,14 @@ EXPECTED = {
     "nvidia-desktop": Expected(
         "nvidia-gpu",
         {"nvidia-gpu.0": "10de:2684"},
-        [("nvidia-gpu.0", "package_missing", "pip install 'onnxruntime-gpu[cuda,cudnn]'")],
+        [("nvidia-gpu.0", "package_missing", "edged workers create onnxruntime-gpu")],
     ),
     "nvidia-nouveau": Expected(
         "nvidia-gpu",
         {"nvidia-gpu.0": "10de:1c03"},
         [
             ("nvidia-gpu.0", "wrong_driver", "sudo ubuntu-drivers install"),
-            ("nvidia-gpu.0", "package_missing", "pip uninstall --yes onnxruntime"),
+            ("nvidia-gpu.0", "package_missing", "edged workers create onnxruntime-gpu"),
         ],
     ),
     "amd-xdna-laptop": Expected(
