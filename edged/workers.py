@@ -71,6 +71,12 @@ RECIPES = (
         PYTHONS,
         ("onnxruntime-openvino",),
     ),
+    Recipe(
+        "tflite-runtime",
+        "LiteRT's predecessor, which some boards' delegates need",
+        ("3.11",),
+        ("tflite-runtime", "numpy<2"),
+    ),
 )
 
 

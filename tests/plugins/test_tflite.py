@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.engine.prove import prove
+from edged import workers
+from edged.engine.prove import prove, prove_apart
 from edged.engine.worker import WorkerOptions
-from edged.errors import ProviderError
+from edged.errors import EdgedError, ProviderError
 from edged.messages import Rung
 from edged.models.flatgraph import FlatGraph
 from edged.provider import Device, SessionOptions, devices
@@ -216,3 +218,39 @@ def test_a_daemon_serves_with_it(
     effective = daemon.get("/v1/health")[1]["engine"]["effective"]
     assert (effective["provider"], effective["precision"]) == ("tflite", "int8")
     assert "best" in " ".join(texts(recognize(daemon.url, speech[: 4 * 16000]))).lower()
+
+
+# -- its predecessor ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def predecessor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state directory with the older package in a Python of its own."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGED_STATE_DIR", str(folder))
+        try:
+            workers.create("tflite-runtime")
+        except EdgedError as error:
+            pytest.skip(f"the environment cannot be made: {error.message}")
+    return folder
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("precision", "serves"), [("fp32", True), ("fp16", True), ("int8", False)])
+def test_the_older_package_serves_what_it_can_compute(
+    predecessor: Path,
+    static_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    serves: bool,
+) -> None:
+    """It has no 8-bit weights with a scale a channel, and must not write garbage instead."""
+    monkeypatch.setenv("EDGED_STATE_DIR", str(predecessor))
+    rung = Rung(TINY, "tflite@tflite-runtime", "cpu", precision)
+    verdict = asyncio.run(prove_apart(rung, static_cache / "models" / TINY, WorkerOptions()))
+    assert verdict.ok == serves, verdict.reason
+    if serves:
+        assert "ever failed" in (verdict.text or "")
+    else:
+        assert "FULLY_CONNECTED" in (verdict.reason or "")
