@@ -281,21 +281,16 @@ def _save_static(weights: Weights, part: Part, work: Path) -> dict[str, int]:
 def _save_precision(weights: Weights, precision: str, work: Path) -> dict[str, int]:
     """Write a precision's graphs; returns the bytes of the weights that each multiplies with."""
     from edged.models import graph
-    from edged.models.quantize import (
-        halve,
-        quantize_decoder,
-        quantize_encoder,
-        quantize_weights,
-    )
+    from edged.models.quantize import dynamic, halve, in_blocks, weights_only
     from edged.models.work import product_bytes
 
     encoder, decoder = graph.encoder(weights), graph.decoder(weights)
     if precision == "fp16":
         encoder, decoder = halve(encoder), halve(decoder)
     elif precision in {"int8", "int4"}:
-        _save(quantize_weights(graph.encoder(weights)), work / precision / f"encoder{WEIGHTS_ONLY}")
-        encoder = quantize_encoder(encoder)
-        decoder = quantize_decoder(decoder, bits=int(precision.removeprefix("int")))
+        _save(weights_only(graph.encoder(weights)), work / precision / f"encoder{WEIGHTS_ONLY}")
+        encoder = dynamic(encoder)
+        decoder = in_blocks(decoder, bits=int(precision.removeprefix("int")))
     sizes = {"encoder": product_bytes(encoder), "decoder": product_bytes(decoder)}
     _save(encoder, work / precision / "encoder.onnx")
     _save(decoder, work / precision / "decoder.onnx")

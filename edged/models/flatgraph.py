@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edged.errors import ModelError
+from edged.models.grid import quantized
 from edged.models.writer import Shape, Tensor, Writer
 
 SCHEMA_VERSION = 3
@@ -33,11 +34,6 @@ _VERSIONS = {
     ("GATHER", "int8"): 2,
 }
 """Of operators on the named kind of weights; 1 for all others"""
-LARGEST_INT8 = 127
-SMALLEST_STEP = 1e-3
-"""Of a grid, as a share of a row's largest number; smaller gaps are errors of rounding"""
-OFF_GRID = 0.05
-"""How far from a multiple of its step a number may be, in steps"""
 
 
 class FlatGraph(Writer):
@@ -57,7 +53,7 @@ class FlatGraph(Writer):
     }
 
     def __init__(self, precision: str) -> None:
-        self._schema = _schema()
+        self._schema = schema()
         self.precision = precision
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
@@ -305,13 +301,13 @@ class FlatGraph(Writer):
         return named
 
 
-def _schema() -> Any:
+def schema() -> Any:
     """The format, as classes. Raises ModelError."""
     try:
         from ai_edge_litert import schema_py_generated
     except ImportError as error:
         raise ModelError(
-            f"TFLite files are written with ai-edge-litert ({error}). "
+            f"TFLite files are written and read with ai-edge-litert ({error}). "
             "Run: pip install 'edged[tflite]'",
             code="no_tflite",
         ) from error
@@ -320,29 +316,3 @@ def _schema() -> Any:
 
 def _indices(tensors: dict[str, Tensor]) -> np.ndarray:
     return np.array([tensor.index for tensor in tensors.values()], np.int32)
-
-
-def quantized(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows as int8 and the scale of each: [n, m], [n].
-
-    The default models' weights were int8 before. A row that still lies on its old grid keeps it,
-    and nothing is lost; any other is scaled so that its largest number becomes 127.
-    """
-    largest = np.maximum(np.abs(rows).max(axis=1), 1e-10)
-    step = _grid(rows, largest)
-    fits = largest <= (LARGEST_INT8 + 0.5) * step
-    scale = np.where(fits, step, largest / LARGEST_INT8)
-    values = np.clip(np.round(rows / scale[:, None]), -LARGEST_INT8, LARGEST_INT8)
-    return values.astype(np.int8), scale.astype(np.float32)
-
-
-def _grid(rows: np.ndarray, largest: np.ndarray) -> np.ndarray:
-    """The step whose multiples a row's numbers are, [n]; 0 where there is none."""
-    gaps = np.diff(np.sort(rows.astype(np.float64), axis=1), axis=1)
-    gaps[gaps < SMALLEST_STEP * largest[:, None]] = np.inf
-    step = gaps.min(axis=1)
-    steps = np.round(largest / step)
-    step = np.where(steps > 0, largest / np.maximum(steps, 1), 0.0)
-    multiples = rows / np.maximum(step, 1e-20)[:, None]
-    is_grid = np.abs(multiples - np.round(multiples)).max(axis=1) < OFF_GRID
-    return np.where(is_grid, step, 0.0)

@@ -1,27 +1,34 @@
-"""Lower-precision versions of the default models' graphs.
+"""Lower-precision versions of float32 graphs.
 
-The two graphs suffer differently, so each has a scheme of its own. int8 reaches 3.5 % of words
-against float32 (129 clips, half of them noisy), as the shipped files do; per-tensor int8 doubles
-that, and 4-bit weights reach 8.8 %.
+Graphs suffer differently, so there are several schemes. tiny-en with its encoder `dynamic` and its
+decoder `in_blocks` of 8 bits reaches 3.5 % of words against float32 (129 clips, half of them
+noisy), as the shipped files do; one scale for a whole weight doubles that, and 4-bit weights reach
+8.8 %.
 
-- fp16: every tensor but the audio, its gain and the log-probabilities.
-- int8 and int4, encoder: dynamic int8, weights per output channel (onnxruntime.quantization); and
-  a second time with the weights alone in int8 (`DequantizeLinear`), for runtimes that choose
+- `halve`: every tensor but the audio, its gain and the log-probabilities.
+- `dynamic`, for products of many rows: int8 with one scale for each of a weight's outputs; the
+  rows share a scale, which is taken anew in every run.
+- `static`: the same with the rows' scale written into the graph, from recordings (`calibrate.py`).
+- `weights_only`: the weights alone in int8 (`DequantizeLinear`), for runtimes that choose
   themselves how to multiply with those: OpenVINO takes half as long over it.
-- int8 and int4, decoder: 8- or 4-bit weights in blocks of 32 (`MatMulNBits`). Activations are
-  quantised row by row, so that verifying a draft of many tokens in one run computes what
-  token-by-token decoding computes.
+- `in_blocks`, for products of few rows: 8- or 4-bit weights in blocks of 32 (`MatMulNBits`).
+  Activations are quantised row by row, so that verifying a draft of many tokens in one run computes
+  what token-by-token decoding computes.
 
-Imports onnx and onnxruntime: build time only.
+All leave what is named in `kept` in float32. Weights that were 8-bit numbers before stay on their
+grid where that fits.
+
+Imports onnx, and onnxruntime to halve: build time only.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
+
+from edged.models.grid import quantized, steps
 
 BLOCK = 32
 """Weights that share a scale in `MatMulNBits`."""
@@ -29,6 +36,17 @@ INT8_ACTIVATIONS = 4
 """`accuracy_level` of MatMulNBits: int8 products. The default takes 100 ms a token."""
 FLOAT32 = ("audio", "gain", "log_probability")
 """Inputs and outputs that stay float32 in half precision"""
+CHOOSING = "proj_out"
+"""The product that chooses the token. It keeps 8 bits: it is what a wrong word costs most in"""
+LEVELS = 255
+"""Steps of an 8-bit activation"""
+
+Range = tuple[float, float]
+"""Least and largest number that a tensor holds"""
+Made = tuple[list[Any], list[Any]]
+"""Nodes and constants in place of a node and its weight"""
+Scheme = Callable[[Any, str, np.ndarray], Made]
+"""Makes them, told the node, the weight's name and the weight"""
 
 
 def halve(model: Any) -> Any:
@@ -40,97 +58,177 @@ def halve(model: Any) -> Any:
     return convert_float_to_float16(model, keep_io_types=kept, disable_shape_infer=True)
 
 
-def quantize_encoder(model: Any) -> Any:
-    """Dynamic int8 with one scale a channel, for every product with a constant."""
-    import logging
-
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    # It advises an optimisation that these graphs do not need, through the root logger.
-    logging.getLogger().setLevel(logging.ERROR)
-    with TemporaryDirectory() as folder:
-        source, target = Path(folder, "source.onnx"), Path(folder, "target.onnx")
-        onnx.save(model, source)
-        quantize_dynamic(
-            source,
-            target,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            op_types_to_quantize=["MatMul"],
-            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": 1},
-        )
-        return onnx.load(target)
+def layers(model: Any) -> dict[str, int]:
+    """What can be quantised in a graph, by its weight's name: the weight's bytes in float32."""
+    constants = _constants(model)
+    named = (_weight_name(node, constants) for node in model.graph.node)
+    return {name: constants[name].nbytes for name in named if name}
 
 
-def quantize_weights(model: Any) -> Any:
-    """The weights of every product with a constant in int8, one scale a channel; standard operators
-    give them back as float32, which runtimes for other devices recognise and leave undone."""
-    from onnx import helper, numpy_helper
+def dynamic(model: Any, kept: Collection[str] = ()) -> Any:
+    """int8 products of activations that are quantised as they come."""
+    return _rewritten(model, _Dynamic(), None, kept)
 
+
+def static(model: Any, ranges: Mapping[str, Range], kept: Collection[str] = ()) -> Any:
+    """int8 products of activations whose ranges are known, by their names."""
+    return _rewritten(model, _Static(ranges), _row_gather, kept)
+
+
+def weights_only(model: Any, kept: Collection[str] = ()) -> Any:
+    """int8 weights; standard operators give them back as float32, which runtimes for other devices
+    recognise and leave undone."""
+    return _rewritten(model, _restored_matmul, None, kept)
+
+
+def in_blocks(model: Any, bits: int, kept: Collection[str] = ()) -> Any:
+    """Weights of 8 or 4 bits in blocks, int8 rows for what is looked up."""
+
+    def product(node: Any, name: str, weight: np.ndarray) -> Made:
+        return _block_matmul(node, name, weight, 8 if name == CHOOSING else bits)
+
+    return _with_blocks(_rewritten(model, product, _row_gather, kept))
+
+
+def _with_blocks(model: Any) -> Any:
+    """Name the operators' set that MatMulNBits is in, once."""
+    from onnx import helper
+
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return model
+
+
+# -- finding the weights --------------------------------------------------------------------------
+
+
+def _constants(model: Any) -> dict[str, np.ndarray]:
+    from onnx import numpy_helper
+
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def _weight_name(node: Any, constants: Mapping[str, np.ndarray]) -> str | None:
+    """The weight that a product or a look-up reads; None for what is neither."""
+    place = {"MatMul": 1, "Gather": 0}.get(node.op_type)
+    name = "" if place is None else str(node.input[place])
+    weight = constants.get(name)
+    is_matrix = weight is not None and weight.ndim == 2 and weight.dtype == np.float32
+    return name if is_matrix else None
+
+
+def _rewritten(model: Any, product: Scheme, look_up: Scheme | None, kept: Collection[str]) -> Any:
+    """The graph with other nodes and constants for its products and, if told how, look-ups."""
     graph = model.graph
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = _constants(model)
     nodes, replaced, added = [], set(), []
     for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in constants:
-            name = node.input[1]
-            tensors = _per_channel(name, constants[name])
-            restored = [tensor.name for tensor in tensors]
-            nodes.append(helper.make_node("DequantizeLinear", restored, [name], axis=1))
-            replaced.add(name)
-            added += tensors
-        nodes.append(node)
-    kept = [tensor for tensor in graph.initializer if tensor.name not in replaced]
+        name = _weight_name(node, constants)
+        scheme = product if node.op_type == "MatMul" else look_up
+        if name is None or name in kept or scheme is None:
+            nodes.append(node)
+            continue
+        new_nodes, tensors = scheme(node, name, constants[name])
+        nodes += new_nodes
+        added += tensors
+        replaced.add(name)
+    remaining = [tensor for tensor in graph.initializer if tensor.name not in replaced]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
-    graph.initializer.extend(kept + added)
+    graph.initializer.extend(remaining + added)
     return model
+
+
+# -- products -------------------------------------------------------------------------------------
+
+
+class _Dynamic:
+    """The scheme of `dynamic`. What several products read is quantised once."""
+
+    def __init__(self) -> None:
+        self._quantized: set[str] = set()
+
+    def __call__(self, node: Any, name: str, weight: np.ndarray) -> Made:
+        from onnx import TensorProto, helper
+
+        x, y = node.input[0], node.output[0]
+        tensors = _per_channel(name, weight)
+        values, scale = (tensor.name for tensor in tensors)
+        row = [f"{x}_quantized", f"{x}_scale", f"{x}_zero"]
+        nodes = (
+            [] if x in self._quantized else [helper.make_node("DynamicQuantizeLinear", [x], row)]
+        )
+        self._quantized.add(x)
+        return [
+            *nodes,
+            helper.make_node("MatMulInteger", [row[0], values, row[2]], [f"{y}_integer"]),
+            helper.make_node("Cast", [f"{y}_integer"], [f"{y}_float"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [row[1], scale], [f"{y}_scale"]),
+            helper.make_node("Mul", [f"{y}_float", f"{y}_scale"], [y]),
+        ], tensors
+
+
+class _Static:
+    """The scheme of `static`: quantised and restored on both sides of the product, which ONNX
+    Runtime and OpenVINO turn into one product of integers."""
+
+    def __init__(self, ranges: Mapping[str, Range]) -> None:
+        self._ranges = ranges
+        self._quantized: set[str] = set()
+
+    def __call__(self, node: Any, name: str, weight: np.ndarray) -> Made:
+        from onnx import helper
+
+        x = node.input[0]
+        nodes, tensors = _restored_matmul(node, name, weight)
+        node.input[0] = f"{x}_restored"
+        if x in self._quantized:
+            return nodes, tensors
+        self._quantized.add(x)
+        step = [f"{x}_step", f"{x}_zero"]
+        return [
+            helper.make_node("QuantizeLinear", [x, *step], [f"{x}_quantized"]),
+            helper.make_node("DequantizeLinear", [f"{x}_quantized", *step], [f"{x}_restored"]),
+            *nodes,
+        ], [*tensors, *_step(x, *self._ranges[x])]
+
+
+def _step(name: str, low: float, high: float) -> list[Any]:
+    """Scale and zero point of an activation in uint8."""
+    from onnx import numpy_helper
+
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = max((high - low) / LEVELS, 1e-10)
+    return [
+        numpy_helper.from_array(np.array(scale, np.float32), f"{name}_step"),
+        numpy_helper.from_array(np.array(round(-low / scale), np.uint8), f"{name}_zero"),
+    ]
+
+
+def _restored_matmul(node: Any, name: str, weight: np.ndarray) -> Made:
+    from onnx import helper
+
+    tensors = _per_channel(name, weight)
+    restored = [tensor.name for tensor in tensors]
+    return [helper.make_node("DequantizeLinear", restored, [name], axis=1), node], tensors
 
 
 def _per_channel(name: str, weight: np.ndarray) -> list[Any]:
     """A weight [in, out] in int8, and a scale for each output."""
     from onnx import numpy_helper
 
-    scale = (np.abs(weight).max(axis=0) / 127).astype(np.float32)
+    values, scale = quantized(weight.T)
     return [
-        numpy_helper.from_array(np.round(weight / scale).astype(np.int8), f"{name}_quantized"),
+        numpy_helper.from_array(np.ascontiguousarray(values.T), f"{name}_quantized"),
         numpy_helper.from_array(scale, f"{name}_scale"),
     ]
 
 
-def quantize_decoder(model: Any, bits: int) -> Any:
-    """Block weights of 8 or 4 bits for every product with a constant, int8 rows for the embedding.
-
-    The product that chooses the token keeps 8 bits: it is what a wrong word costs most in.
-    """
-    from onnx import helper, numpy_helper
-
-    graph = model.graph
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    nodes, replaced, added = [], set(), []
-    for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in constants:
-            wide = node.input[1] == "proj_out"
-            new_nodes, tensors = _block_matmul(node, constants[node.input[1]], 8 if wide else bits)
-            replaced.add(node.input[1])
-        elif node.op_type == "Gather" and node.input[0] == "embed_tokens":
-            new_nodes, tensors = _row_gather(node, constants["embed_tokens"])
-            replaced.add("embed_tokens")
-        else:
-            new_nodes, tensors = [node], []
-        nodes += new_nodes
-        added += tensors
-    kept = [tensor for tensor in graph.initializer if tensor.name not in replaced]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(kept + added)
-    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    return model
-
-
 def block_quantize(weight: np.ndarray, bits: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weight [in, out] as numbers of so many bits [out, blocks, BLOCK], one a byte, with scales
-    and zero points [out, blocks]."""
+    and zero points [out, blocks].
+
+    A block of 8 bits whose output lies on a grid keeps its steps, and nothing is lost.
+    """
     inputs, outputs = weight.shape
     blocks = -(-inputs // BLOCK)
     padded = np.zeros((outputs, blocks * BLOCK), np.float32)
@@ -139,7 +237,11 @@ def block_quantize(weight: np.ndarray, bits: int = 8) -> tuple[np.ndarray, np.nd
     low = np.minimum(padded.min(axis=2), 0)
     high = np.maximum(padded.max(axis=2), 0)
     largest = 2**bits - 1
-    scale = np.maximum((high - low) / largest, 1e-10).astype(np.float32)
+    scale = np.maximum((high - low) / largest, 1e-10)
+    if bits == 8:
+        step = steps(weight.T)[:, None]
+        scale = np.where((step > 0) & (high - low <= (largest + 0.5) * step), step, scale)
+    scale = scale.astype(np.float32)
     zero = np.clip(np.round(-low / scale), 0, largest)
     values = np.clip(np.round(padded / scale[..., None]) + zero[..., None], 0, largest)
     return values.astype(np.uint8), scale, zero.astype(np.uint8)
@@ -152,10 +254,9 @@ def pack_halves(values: np.ndarray) -> np.ndarray:
     return np.asarray(values[..., 0::2] | (values[..., 1::2] << 4))
 
 
-def _block_matmul(node: Any, weight: np.ndarray, bits: int) -> tuple[list[Any], list[Any]]:
+def _block_matmul(node: Any, name: str, weight: np.ndarray, bits: int) -> Made:
     from onnx import helper, numpy_helper
 
-    name = node.input[1]
     values, scale, zero = block_quantize(weight, bits)
     if bits == 4:
         values, zero = pack_halves(values), pack_halves(zero)
@@ -178,19 +279,19 @@ def _block_matmul(node: Any, weight: np.ndarray, bits: int) -> tuple[list[Any], 
     return [product], tensors
 
 
-def _row_gather(node: Any, table: np.ndarray) -> tuple[list[Any], list[Any]]:
+def _row_gather(node: Any, name: str, table: np.ndarray) -> Made:
     """A look-up in an int8 table with one scale a row, in standard operators."""
     from onnx import TensorProto, helper, numpy_helper
 
-    scale = (np.abs(table).max(axis=1, keepdims=True) / 127).astype(np.float32)
+    values, scale = quantized(table)
     tensors = [
-        numpy_helper.from_array(np.round(table / scale).astype(np.int8), "embed_quantized"),
-        numpy_helper.from_array(scale, "embed_scale"),
+        numpy_helper.from_array(values, f"{name}_quantized"),
+        numpy_helper.from_array(scale[:, None], f"{name}_scale"),
     ]
-    ids = node.input[1]
+    ids, row = node.input[1], f"{name}_row"
     return [
-        helper.make_node("Gather", ["embed_quantized", ids], ["embed_row"], axis=0),
-        helper.make_node("Gather", ["embed_scale", ids], ["embed_row_scale"], axis=0),
-        helper.make_node("Cast", ["embed_row"], ["embed_row_float"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["embed_row_float", "embed_row_scale"], list(node.output)),
+        helper.make_node("Gather", [f"{name}_quantized", ids], [row], axis=0),
+        helper.make_node("Gather", [f"{name}_scale", ids], [f"{row}_scale"], axis=0),
+        helper.make_node("Cast", [row], [f"{row}_float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{row}_float", f"{row}_scale"], list(node.output)),
     ], tensors

@@ -54,7 +54,7 @@ STORED_AS = {"bf16": "fp32"}
 """Precisions without files of their own: a runtime is told to compute another's files in them"""
 COMPUTED = ("fp32", "bf16", "fp16", "int8", "int4")
 """What a rung can compute in"""
-BUILD_VERSION = 5
+BUILD_VERSION = 6
 """Raised whenever `edged models build` would write other files from the same source."""
 
 

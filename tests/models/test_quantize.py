@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from edged.models.quantize import BLOCK, block_quantize, quantize_weights
+from edged.models.grid import quantized
+from edged.models.quantize import BLOCK, block_quantize, weights_only
 
 
 def test_block_quantisation_is_within_half_a_step() -> None:
@@ -23,7 +25,7 @@ def test_weights_alone_are_within_half_a_step() -> None:
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])
     constants = [numpy_helper.from_array(weight, "w")]
     graph = helper.make_graph([product], "product", [x], [y], constants)
-    model = quantize_weights(helper.make_model(graph))
+    model = weights_only(helper.make_model(graph))
     assert [node.op_type for node in model.graph.node] == ["DequantizeLinear", "MatMul"]
     values, scale = (numpy_helper.to_array(tensor) for tensor in model.graph.initializer)
     assert values.dtype == np.int8
@@ -37,3 +39,24 @@ def test_constant_and_zero_blocks_survive() -> None:
     restored = (values.astype(np.float32) - zero[..., None]) * scale[..., None]
     assert np.allclose(restored[0], 0)
     assert np.allclose(restored[1], 3)
+
+
+@pytest.mark.parametrize("lowest", [-127, -90, -20])
+def test_weights_of_8_bits_keep_their_grid_in_blocks(lowest: int) -> None:
+    """They lie around any zero point; every block reaches its own largest and least."""
+    numbers = np.random.default_rng(0).integers(lowest, lowest + 255, (70, 5))
+    weight = (numbers * np.float32(0.0123)).astype(np.float32)
+    values, scale, zero = block_quantize(weight)
+    restored = (values.astype(np.float32) - zero[..., None]) * scale[..., None]
+    assert np.abs(restored.reshape(5, -1)[:, :70].T - weight).max() < 1e-5
+
+
+def test_rows_of_8_bits_keep_their_grid_and_others_get_one() -> None:
+    choice = np.random.default_rng(0)
+    grid = choice.integers(-100, 101, (4, 200)) * np.float32(0.5)
+    values, scale = quantized(grid.astype(np.float32))
+    assert (values * scale[:, None] == grid).all()
+    rows = choice.normal(0, 1, (4, 200)).astype(np.float32)
+    values, scale = quantized(rows)
+    assert (np.abs(values).max(axis=1) == 127).all()
+    assert np.abs(values * scale[:, None] - rows).max() <= scale.max() / 2 + 1e-6
