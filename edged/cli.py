@@ -429,6 +429,32 @@ def models_build(
                 typer.echo(line)
 
 
+@models_app.command("inspect")
+def models_inspect(
+    name: Annotated[str, typer.Argument(help="A built model.")],
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16, int8 or int4; int8 if none.")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="Only what this execution provider opens.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(help="Audio that its cost is counted for.", min=0.2, max=36.0)
+    ] = 1.0,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Show a model's operators, parameters and cost, and what each provider runs where."""
+    from edged.inspection import inspect
+    from edged.model_tables import show_inspection
+
+    found = inspect(_read_configuration(config, {}), name, precision, provider, seconds)
+    if json:
+        _write_json(found)
+    else:
+        show_inspection(found)
+
+
 @models_app.command("verify")
 def models_verify(json: Json = False) -> None:
     """Check every file of every built model against its SHA-256."""

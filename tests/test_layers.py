@@ -120,7 +120,8 @@ def test_a_plugin_imports_only_the_contracts() -> None:
 
 RUNTIMES = {"onnxruntime", "openvino", "torch", "tflite_runtime", "ai_edge_litert", "sherpa_onnx"}
 BUILD = {"quantize.py", "weights.py", "flatgraph.py"}
-"""They run in `edged models build` only, in a process of its own"""
+BUILD |= {"anatomy.py", "calibration.py", "sensitivity.py"}
+"""They run in `edged models build`, `inspect` and `quantize` only, in processes of their own"""
 
 
 def test_only_plugins_and_the_model_build_import_a_runtime() -> None:

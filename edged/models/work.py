@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-PRODUCTS = {"MatMul", "MatMulInteger", "MatMulNBits", "Conv"}
+PRODUCTS = {"MatMul", "MatMulInteger", "MatMulNBits", "Conv", "DequantizeLinear"}
+"""And what restores a product's weights"""
 
 
 def product_bytes(model: Any) -> int:
