@@ -455,6 +455,58 @@ def models_inspect(
         show_inspection(found)
 
 
+@models_app.command("quantize")
+def models_quantize(
+    name: Annotated[str, typer.Argument(help="A model that is built in fp32.")],
+    method: Annotated[str, typer.Option(help="dynamic, static or int4.")] = "dynamic",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Folder of recordings such as it will hear.", file_okay=False),
+    ] = None,
+    calibrate: Annotated[
+        str, typer.Option(help="Ranges of static: minmax, entropy or percentile.")
+    ] = "percentile",
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="A layer that stays in float32; repeatable.")
+    ] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Measure layers; keep the worst in float32.")
+    ] = False,
+    allow: Annotated[
+        float, typer.Option(help="With --sensitivity: per cent of words more that may be wrong.")
+    ] = 0.5,
+    references: Annotated[
+        Path | None, typer.Option(help="Lines of a path, a tab and its text; or a folder.")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="The new model's name.")] = None,
+    json: Json = False,
+) -> None:
+    """Make a quantised model out of a float32 one, and report what that costs."""
+    from edged.model_tables import show_quantization
+    from edged.models.calibration import METHODS as RANGES
+    from edged.models.derive import METHODS, Wish
+    from edged.models.inventory import quantized
+
+    for value, known, option in ((method, METHODS, "--method"), (calibrate, RANGES, "--calibrate")):
+        if value not in known:
+            raise typer.BadParameter(f"use one of {', '.join(known)}", param_hint=option)
+    wish = Wish(
+        output=output or f"{name}-{method}",
+        method=method,
+        calibrate=calibrate,
+        calibration=calibration,
+        references=references,
+        exclude=exclude or (),
+        allow=allow / 100 if sensitivity else None,
+    )
+    with _progress("quantising") as advance:
+        report = quantized(name, wish, advance)
+    if json:
+        _write_json(report)
+    else:
+        show_quantization(report)
+
+
 @models_app.command("verify")
 def models_verify(json: Json = False) -> None:
     """Check every file of every built model against its SHA-256."""

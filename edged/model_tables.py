@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from edged.engine.placement import Placement
     from edged.inspection import Inspection
     from edged.models.anatomy import GraphReport
+    from edged.models.derive import LayerReport, QuantizationReport
+
+WORST = 12
+"""Layers that are shown"""
 
 
 def show_inspection(found: Inspection) -> None:
@@ -78,6 +82,73 @@ def _places(placements: Sequence[Placement]) -> Table:
         for p in placements
     ]
     return _table(("provider", "graph", "operators that it runs"), rows)
+
+
+def show_quantization(report: QuantizationReport) -> None:
+    """Print what a model gained and lost, and what to do with it."""
+    console = Console(width=None if sys.stdout.isatty() else NARROWEST, highlight=False)
+    console.print(_measures(report))
+    if any(layer.loss is not None for layer in report.layers):
+        console.print(_losses(report.layers))
+    for line in _sentences(report):
+        console.print(escape(line), soft_wrap=True)
+
+
+def _measures(report: QuantizationReport) -> Table:
+    rows = [
+        (
+            name,
+            f"{measure.bytes / 1e6:.1f}",
+            f"{measure.seconds_per_second:.4f}",
+            _percent(measure.word_error_rate),
+        )
+        for name, measure in (
+            (f"{report.source} fp32", report.before),
+            (_name(report), report.after),
+        )
+    ]
+    return _table(("model", "MB", "s for a s of audio", "word errors"), rows)
+
+
+def _name(report: QuantizationReport) -> str:
+    calibrated = f" {report.calibrate}" if report.calibrate else ""
+    return f"{report.model} {report.method}{calibrated}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _losses(layers: Sequence[LayerReport]) -> Table:
+    """Those that lose most for what they save."""
+    worst = sorted(layers, key=lambda layer: -(layer.share or 0.0) / layer.bytes)[:WORST]
+    rows = [
+        (
+            layer.graph,
+            layer.name,
+            f"{layer.bytes / 1e6:.2f}",
+            f"{layer.loss:.5f}" if layer.loss is not None else "-",
+            _percent(layer.share),
+            "float32" if layer.kept else "quantised",
+        )
+        for layer in worst
+    ]
+    return _table(("graph", "layer", "MB", "loss alone", "share", "is"), rows)
+
+
+def _sentences(report: QuantizationReport) -> Iterator[str]:
+    difference = f"{report.text_difference:.1%} of {report.words} words"
+    yield f"It writes {difference} otherwise than float32 ({report.judged_on})."
+    yield f"It is {report.speed_ratio:.2f} times as fast as float32, on one thread."
+    kept = [layer.name for layer in report.layers if layer.kept]
+    if kept:
+        yield f"In float32 stay: {', '.join(kept)}"
+    if report.refusal:
+        yield f"A proof will refuse it: {report.refusal}"
+    else:
+        yield f"It passes the gate: {report.gate_error_rate:.1%} of the words otherwise."
+    asked = f"EDGED_ENGINE_MODEL={report.model} EDGED_ENGINE_PRECISION={report.precision}"
+    yield f"Use it: {asked} edged transcribe FILE"
 
 
 def _table(heading: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:

@@ -120,7 +120,7 @@ def test_a_plugin_imports_only_the_contracts() -> None:
 
 RUNTIMES = {"onnxruntime", "openvino", "torch", "tflite_runtime", "ai_edge_litert", "sherpa_onnx"}
 BUILD = {"quantize.py", "weights.py", "flatgraph.py"}
-BUILD |= {"anatomy.py", "calibration.py", "sensitivity.py"}
+BUILD |= {"anatomy.py", "calibration.py", "trial.py"}
 """They run in `edged models build`, `inspect` and `quantize` only, in processes of their own"""
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edged.engine.probe import run_apart
+from edged.engine.ask import run_apart
 from edged.errors import EdgedError
 from edged.provider import Device, SessionOptions, devices
 
@@ -90,7 +90,8 @@ def _files(model: Model, precision: str, endings: frozenset[str]) -> list[str]:
     from edged.models.store import stored_as
 
     stored = stored_as(precision)
-    names = {Path(f).name.partition(".")[0] for f in model.files if f.startswith(f"{stored}/")}
+    inside = [Path(file).parts[1] for file in model.files if file.startswith(f"{stored}/")]
+    names = {name.partition(".")[0] for name in inside}
     found = []
     for name in sorted(names):
         try:

@@ -23,7 +23,8 @@ import numpy as np
 
 from edged.errors import ModelError
 from edged.models.bucket import TOKENS_PER_SECOND
-from edged.models.store import FORMAT_OF, Model, part_of, stored_as
+from edged.models.store import Model, stored_as
+from edged.models.trial import Trial
 from edged.models.work import product_bytes
 from edged.recognizer import SAMPLE_RATE
 
@@ -31,7 +32,7 @@ STANDARD = {"", "ai.onnx"}
 """Domains of ONNX's own operators; others are a runtime's, mostly several operators in one"""
 OPERATIONS = 2
 """Of a multiplication with its addition"""
-READ = FORMAT_OF.keys() - {".weights"}
+READ = {".onnx", ".onnx11", ".tflite"}
 """Endings of the files that hold graphs"""
 _TFLITE_PRODUCTS = {"FULLY_CONNECTED": 1, "BATCH_MATMUL": 0, "CONV_2D": 1}
 """Which of their inputs shows the length of their sums"""
@@ -105,9 +106,11 @@ def graphs(
 
 
 def _is_graph(name: str, precision: str, endings: Collection[str]) -> bool:
-    part, path = part_of(name), Path(name)
-    is_asked = path.suffix in endings or "".join(path.suffixes) in endings
-    return part is not None and part[0] == precision and is_asked and path.suffix in READ
+    folder, *inside = Path(name).parts
+    if folder != precision or not inside or Path(name).suffix not in READ:
+        return False
+    opened = Path(inside[0])  # a file, or a folder that a runtime opens as one
+    return opened.suffix in endings or "".join(opened.suffixes) in endings
 
 
 def _place(name: str) -> tuple[str, int, str]:
@@ -216,24 +219,14 @@ def _observe(
     model: Any, sizes: Mapping[str, int]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
     """The shapes of what its products read and write, and what its outputs' open sizes are."""
-    import onnx
-    import onnxruntime
-
     graph = model.graph
     own = {value.name: value for value in graph.output}
     known = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     known |= {value.name: _shape(value, sizes) for value in graph.input}
-    wanted = {name for product in _products(model) for name in (product.output, product.other)}
-    for name in sorted(wanted - own.keys() - known.keys()):
-        graph.output.append(onnx.ValueInfoProto(name=name))
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    names = [value.name for value in session.get_outputs()]
-    made = session.run(names, {value.name: _zeros(value, sizes) for value in graph.input})
+    used = {name for product in _products(model) for name in (product.output, product.other)}
+    names = sorted((used | own.keys()) - known.keys())
+    trial = Trial(model, names, optimized=False)
+    made = trial.run({value.name: _zeros(value, sizes) for value in graph.input}, names)
     shapes = known | {name: array.shape for name, array in zip(names, made, strict=True)}
     return shapes, {
         dimension.dim_param: size

@@ -288,16 +288,16 @@ def _save_precision(weights: Weights, precision: str, work: Path) -> dict[str, i
     if precision == "fp16":
         encoder, decoder = halve(encoder), halve(decoder)
     elif precision in {"int8", "int4"}:
-        _save(weights_only(graph.encoder(weights)), work / precision / f"encoder{WEIGHTS_ONLY}")
+        save(weights_only(graph.encoder(weights)), work / precision / f"encoder{WEIGHTS_ONLY}")
         encoder = dynamic(encoder)
         decoder = in_blocks(decoder, bits=int(precision.removeprefix("int")))
     sizes = {"encoder": product_bytes(encoder), "decoder": product_bytes(decoder)}
-    _save(encoder, work / precision / "encoder.onnx")
-    _save(decoder, work / precision / "decoder.onnx")
+    save(encoder, work / precision / "encoder.onnx")
+    save(decoder, work / precision / "decoder.onnx")
     return sizes
 
 
-def _save(model: Any, path: Path) -> None:
+def save(model: Any, path: Path) -> None:
     """Write a graph with its weights in a file beside it, which runtimes map instead of copying."""
     import onnx
 

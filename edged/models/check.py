@@ -122,6 +122,21 @@ def write_clip(samples: np.ndarray, target: Path) -> np.ndarray:
 
 def word_error_rate(reference: str, text: str) -> float:
     """Edits between two texts per word of the reference, case and punctuation aside."""
+    return errors(reference, text) / max(count_words(reference), 1)
+
+
+def error_rate(references: Sequence[str], texts: Sequence[str]) -> float:
+    """Edits in all texts per word of all references."""
+    edits = sum(map(errors, references, texts))
+    return edits / max(sum(map(count_words, references)), 1)
+
+
+def count_words(text: str) -> int:
+    return len(_words(text))
+
+
+def errors(reference: str, text: str) -> int:
+    """The fewest words to put in, leave out or replace, case and punctuation aside."""
     expected, actual = _words(reference), _words(text)
     row = list(range(len(actual) + 1))
     for i, word in enumerate(expected, 1):
@@ -130,7 +145,7 @@ def word_error_rate(reference: str, text: str) -> float:
             substituted = diagonal + (word != other)
             diagonal = row[j]
             row[j] = min(row[j] + 1, row[j - 1] + 1, substituted)
-    return row[-1] / max(len(expected), 1)
+    return row[-1]
 
 
 def _words(text: str) -> list[str]:

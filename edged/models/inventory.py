@@ -15,6 +15,7 @@ from edged.models.store import FORMATS, OWN, PRECISIONS, Model, ModelStore, Part
 
 if TYPE_CHECKING:
     from edged.models.adopt import OpenRecognizer
+    from edged.models.derive import QuantizationReport, Wish
     from edged.provider import Opener
     from edged.recognizer import Recognizer
 
@@ -142,15 +143,28 @@ def import_built(folder: Path) -> Model:
     return import_built(folder, store().folder)
 
 
+def quantized(name: str, wish: Wish, progress: Any) -> QuantizationReport:
+    """Make a quantised model out of a built one. Raises EdgedError."""
+    from edged.models.derive import derive
+
+    return derive(store().get(name), wish, store(), opener(), progress)
+
+
 def opener() -> OpenRecognizer:
-    """Loads a part of a model on the CPU, by the provider for its format."""
+    """Loads a part of a model on the CPU, by the provider for its format.
+
+    Told `through`, it loads it through what that makes of the provider's opener.
+    """
     from edged.plugins import Plugins
 
-    def open_recognizer(model: Model, part: Part, endings: Collection[str] = ()) -> Recognizer:
+    def open_recognizer(
+        model: Model, part: Part, endings: Collection[str] = (), through: Any = None
+    ) -> Recognizer:
         precision, kind = part
         open_session = on_cpu(kind, precision)
         open_session.formats = frozenset(endings) or open_session.formats
-        return Plugins.discover().recognizer(model.family)(model, precision, open_session)
+        graphs = through(open_session) if through else open_session
+        return Plugins.discover().recognizer(model.family)(model, precision, graphs)
 
     return open_recognizer
 

@@ -65,9 +65,19 @@ def layers(model: Any) -> dict[str, int]:
     return {name: constants[name].nbytes for name in named if name}
 
 
+def activations(model: Any) -> list[str]:
+    """What the products that can be quantised read beside their weights."""
+    constants = _constants(model)
+    return [
+        str(node.input[0])
+        for node in model.graph.node
+        if node.op_type == "MatMul" and _weight_name(node, constants)
+    ]
+
+
 def dynamic(model: Any, kept: Collection[str] = ()) -> Any:
     """int8 products of activations that are quantised as they come."""
-    return _rewritten(model, _Dynamic(), None, kept)
+    return _rewritten(model, _Dynamic(), _row_gather, kept)
 
 
 def static(model: Any, ranges: Mapping[str, Range], kept: Collection[str] = ()) -> Any:

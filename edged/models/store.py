@@ -54,6 +54,8 @@ STORED_AS = {"bf16": "fp32"}
 """Precisions without files of their own: a runtime is told to compute another's files in them"""
 COMPUTED = ("fp32", "bf16", "fp16", "int8", "int4")
 """What a rung can compute in"""
+DERIVED = "quantized_from"
+"""The manifest's key that tells what `edged models quantize` made, and of which model"""
 BUILD_VERSION = 6
 """Raised whenever `edged models build` would write other files from the same source."""
 
@@ -210,8 +212,10 @@ def read_model(folder: Path) -> Model:
     try:
         manifest = tomllib.loads(path.read_text("utf-8"))
         if manifest["build_version"] != BUILD_VERSION:
+            origin = manifest.get(DERIVED)
+            again = f"quantize {origin}" if origin else "build"
             raise ModelError(
-                f"{folder} was built by another version of edged. Run: edged models build",
+                f"{folder} was built by another version of edged. Run: edged models {again}",
                 path=path,
                 code="model_outdated",
             )

@@ -21,7 +21,7 @@ from tests.conftest import TINY
 def made(folder: Path, *files: str) -> Model:
     """A model that is nothing but these files."""
     sizes = {name: {"bytes": (folder / name).stat().st_size, "sha256": ""} for name in files}
-    return Model(folder, "made", "none", "en", "", 16000, "", "", {}, {}, None, sizes)
+    return Model(folder, "made", "none", "en", "", 16000, "", "", {}, {}, None, sizes, {})
 
 
 @pytest.fixture
