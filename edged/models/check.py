@@ -17,8 +17,8 @@ CHECK_CLIP = "check.wav"
 CHECK_SECONDS = 6.0
 """Length of the clip that edged makes"""
 GATE_RATE = 0.04
-"""Largest word error rate against float32 on the gate's clips. Of their 205 words int8 writes up to
-six otherwise, as roundings fall, tiny-en's int4 ten"""
+"""Largest word error rate against float32 on the gate's clips. Of their 205 words int8 and int4
+write up to six otherwise, as roundings fall, tiny-en with ranges chosen by entropy twelve"""
 GATE_SECONDS = 8.0
 """Longest of these clips"""
 SHORTEST_SECONDS = 4.0
