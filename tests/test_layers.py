@@ -13,7 +13,7 @@ from tests.conftest import ROOT, TINY
 from tests.daemon import DaemonProcess
 
 PACKAGE = ROOT / "edged"
-BASE = {"channel", "config", "errors", "files", "hookspecs", "log", "messages", "paths"}
+BASE = {"channel", "config", "errors", "files", "hookspecs", "log", "messages", "parent", "paths"}
 BASE |= {"provider", "recognizer", "policy", "source", "sink", "plugins", "vetting"}
 BASE |= {"notify", "workers", "elsewhere", "__init__"}
 """Modules that everything may use: they know nothing of audio, engine or API"""

@@ -17,6 +17,7 @@ from edged import elsewhere
 from edged.engine.process import kill_group, signal_name
 from edged.engine.wheels import conflict
 from edged.errors import EdgedError
+from edged.parent import die_with_parent
 from edged.plugins import Plugins
 from edged.provider import devices
 
@@ -54,6 +55,7 @@ def ask(provider: Any, extra: Mapping[str, Any]) -> ProviderReport:
 
 
 def main() -> None:
+    die_with_parent()
     # Libraries that print must not spoil the JSON.
     out = os.dup(1)
     os.dup2(2, 1)

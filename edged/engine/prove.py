@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import os
 import signal
 import time
@@ -31,6 +30,7 @@ from edged.engine.process import (
 from edged.engine.worker import WorkerOptions, find_device, keep_to, opener
 from edged.errors import EdgedError, ProviderError
 from edged.messages import Rung
+from edged.parent import die_with_parent
 from edged.provider import Loop, Opener, Session, Shape, Value, devices
 from edged.recognizer import SAMPLE_RATE
 
@@ -52,7 +52,6 @@ POLL_SECONDS = 0.05
 LAST_BYTES = 1 << 16
 """Of what a proof prints, so much is kept"""
 BYTES_OF_FP32 = 4
-PR_SET_PDEATHSIG = 1
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -338,7 +337,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--options", default="{}")
     arguments = parser.parse_args()
-    _die_with_parent()
+    die_with_parent()
     # Libraries that print must not spoil the JSON.
     out = os.dup(1)
     os.dup2(2, 1)
@@ -348,11 +347,6 @@ def main() -> None:
     verdict = prove(rung, arguments.model, options)
     with open(out, "wb") as stream:  # noqa: PTH123  a descriptor
         stream.write(msgspec.json.encode(verdict))
-
-
-def _die_with_parent() -> None:
-    """Nobody would end a proof that hangs when the one who asked for it is gone."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 # -- for the one who asks -------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import msgspec
 
 from edged.errors import EdgedError, ModelError
 from edged.models.store import Model
+from edged.parent import die_with_parent
 
 
 class _Answer(msgspec.Struct):
@@ -72,6 +73,7 @@ def _add(folder: Path, said: Mapping[str, str]) -> Model:
 
 
 def main() -> None:
+    die_with_parent()
     parser = argparse.ArgumentParser(prog="edged-add")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--said", default="{}")

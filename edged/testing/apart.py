@@ -22,6 +22,7 @@ import msgspec
 from edged.elsewhere import interpreter
 from edged.engine.process import Stillness, signal_name, worker_environment
 from edged.errors import EdgedError
+from edged.parent import die_with_parent
 from edged.testing.check import Result
 from edged.testing.plan import Step, Wish, steps
 
@@ -55,6 +56,7 @@ _Line = _Begun | _Done | _Over
 
 
 def main() -> None:
+    die_with_parent()
     parser = argparse.ArgumentParser(prog="edged-conformance")
     parser.add_argument("--wish", required=True)
     parser.add_argument("--skip", type=int, default=0)

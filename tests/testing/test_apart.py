@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from edged.testing import Result, keeps_contract
@@ -86,6 +87,26 @@ def test_a_provider_that_cannot_be_asked(
     results = list(run(WISH, stall=2.0))
     assert [result.name for result in results] == [ASKED]
     assert words in failed(results)[ASKED]
+
+
+def test_what_hangs_does_not_outlive_who_asked(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger.install(tmp_path / "site", monkeypatch, "hang asked")
+    command = [sys.executable, "-m", "edged", "conformance", "stranger", "--model", TINY]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as asked:
+        deadline = time.monotonic() + 30
+        while not (trying := children(psutil.Process(asked.pid))):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        asked.kill()
+    gone, _ = psutil.wait_procs(trying, timeout=10)
+    assert gone == trying
+
+
+def children(process: psutil.Process) -> list[psutil.Process]:
+    """Those that try a plugin's checks."""
+    return [child for child in process.children() if "edged.testing.apart" in child.cmdline()]
 
 
 @pytest.mark.parametrize(
