@@ -353,14 +353,14 @@ def _bytes(rung: Rung) -> int:
         model = store().get(rung.model)
     except ModelError:
         return 0
-    names = model.files_for(rung.precision, _endings(rung.provider))
+    names = model.files_for(rung.precision, _endings(rung.provider, rung.device))
     return sum(model.files[name]["bytes"] for name in names)
 
 
-def _endings(provider: str) -> frozenset[str]:
-    """Of the files that a provider opens, or the default one."""
+def _endings(provider: str, device: str) -> frozenset[str]:
+    """Of the files that a provider opens on a device, or the default one."""
     plugins = Plugins.discover()
-    return plugins.formats(provider) or plugins.formats(choose.DEFAULT[0])
+    return plugins.formats(provider, device) or plugins.formats(*choose.DEFAULT[:2])
 
 
 async def _mend(rung: Rung) -> bool:
@@ -368,7 +368,9 @@ async def _mend(rung: Rung) -> bool:
     try:
         if not find_source(source_named(rung.model), imported_sources()):
             return False
-        await build_apart(rung.model, stored_as(rung.precision), _endings(rung.provider))
+        await build_apart(
+            rung.model, stored_as(rung.precision), _endings(rung.provider, rung.device)
+        )
     except (ModelError, OSError) as error:
         log.error("%s", error)
         return False
@@ -378,7 +380,7 @@ async def _mend(rung: Rung) -> bool:
 async def ensure_models(configuration: Configuration) -> None:
     """Build the models that are asked for and can be built but are not. Raises ModelError."""
     built = store().built()
-    endings = _endings(configuration.engine.provider)
+    endings = _endings(configuration.engine.provider, configuration.engine.device)
     wanted = configuration.engine.model
     precision = configuration.engine.precision
     if precision == choose.AUTO:

@@ -128,6 +128,14 @@ class Session(ABC):
         """
         return Loop(self, carried, axis)
 
+    def places(self, carried: Mapping[str, str], axis: int) -> Places:
+        """The same for a graph of fixed shapes, whose outputs are only what is new: a runtime that
+        can keeps the rest inside. All runs of the session go through it from then on.
+
+        `carried` maps inputs to the outputs that are new in them; these have places along `axis`.
+        """
+        return Places(self, carried, axis)
+
     @abstractmethod
     def close(self) -> None:
         """Free the graph and what it holds on its device."""
@@ -162,6 +170,47 @@ class Loop:
         }
 
 
+class Places:
+    """A cache of a fixed size, of which a graph reads all and returns what is new; here it lies in
+    the session's own inputs."""
+
+    def __init__(self, session: Session, carried: Mapping[str, str], axis: int) -> None:
+        self._session = session
+        self._carried = carried
+        self._axis = axis
+        self._arrays: Mapping[str, np.ndarray] = {}
+
+    def arrays(self, shapes: Mapping[str, Shape]) -> Mapping[str, np.ndarray]:
+        """`Session.arrays`: of all inputs' shapes, those to be written."""
+        self._arrays = self._session.arrays(shapes)
+        return {name: a for name, a in self._arrays.items() if name not in self._carried}
+
+    def run(
+        self, inputs: Mapping[str, Tensor], outputs: Sequence[str], first: int, count: int
+    ) -> list[Value]:
+        """`Session.run` on what is in its places; of what is new, `count` take those from `first`
+        on."""
+        caches = {name: self._arrays[name] for name in self._carried}
+        made = self._session.run({**inputs, **caches}, [*outputs, *self._carried.values()])
+        for name, value in zip(self._carried, made[len(outputs) :], strict=True):
+            self._arrays[name][self._from(first, first + count)] = value.numpy()[
+                self._from(0, count)
+            ]
+        return made[: len(outputs)]
+
+    def take(self, other: Places, first: int, last: int) -> None:
+        """Copy places from another session's cache of the same shapes."""
+        for name in self._carried:
+            self._arrays[name][self._from(first, last)] = other.held(name)[self._from(first, last)]
+
+    def held(self, name: str) -> np.ndarray:
+        """All places of an input."""
+        return self._arrays[name]
+
+    def _from(self, first: int, last: int) -> tuple[slice, ...]:
+        return (slice(None),) * self._axis + (slice(first, last),)
+
+
 def _nothing(spec: TensorSpec, axis: int) -> np.ndarray:
     import numpy as np
 
@@ -174,7 +223,7 @@ class ExecutionProvider(ABC):
 
     name: ClassVar[str]
     formats: ClassVar[frozenset[str]]
-    """File endings that it opens, e.g. {".onnx"}"""
+    """File endings that it opens, e.g. {".onnx"}, on any device"""
     packages: ClassVar[Sequence[str]] = ()
     """Distributions any of which brings the runtime: its version is known without importing it"""
 
@@ -193,6 +242,10 @@ class ExecutionProvider(ABC):
     @abstractmethod
     def probe(self) -> Sequence[Device]:
         """The devices that this runtime offers here, best first. Runs in a process of its own."""
+
+    def formats_on(self, device: str) -> frozenset[str]:
+        """File endings that it opens on the device of this name. Imports no runtime."""
+        return self.formats
 
     def configured(self, extra: Mapping[str, Any]) -> Sequence[Device]:
         """Devices that `[providers.NAME]` of the configuration adds to them."""
@@ -224,7 +277,7 @@ class Opener:
         self.device = device
         self._options = options or SessionOptions()
         self._parallel_threads = parallel_threads
-        self.formats = provider.formats
+        self.formats = provider.formats_on(device.name)
         self.static = device.static
         self.compiles = device.compiles
 

@@ -95,32 +95,40 @@ async def probe_machine(
     What was proven before and still holds is not proven again, unless `fresh`. Raises ModelError
     when a named model is unknown.
     """
-    notes = [*_build_missing(models, progress)] if build else []
+    probe = _Probe(configuration, fresh, progress)
+    providers = await probe.providers()
+    kinds = _formats(providers)
+    probe.notes += _build_missing(models, kinds, progress) if build else []
     found = _models(models)
-    notes += _left_out(found, models)
-    probe = _Probe(configuration, fresh, progress, notes)
-    return await probe.report(found, models)
+    probe.notes += _left_out(found, models, kinds)
+    return await probe.report(found, models, providers)
 
 
 class _Probe:
     """One look at this machine."""
 
-    def __init__(
-        self, configuration: Configuration, fresh: bool, progress: Progress, notes: list[str]
-    ) -> None:
+    def __init__(self, configuration: Configuration, fresh: bool, progress: Progress) -> None:
+        self.notes: list[str] = []
         self._configuration = configuration
         self._fresh = fresh
         self._progress = progress
-        self._notes = notes
         self._memory = Verdicts(options=configuration.provider_options())
 
-    async def report(self, models: Sequence[Model], named: Sequence[str]) -> ProbeReport:
-        """Everything, put together and saved."""
-        machine = self._memory.machine
+    async def providers(self) -> list[ProviderReport]:
+        """What each offers."""
         extra = self._configuration.provider_options()
         # What a configuration adds is no fact of the machine.
         name = f"providers {sorted(extra.items())}" if extra else "providers"
-        providers = await self._fact(name, list[ProviderReport], lambda: ask_all(extra))
+        return await self._fact(name, list[ProviderReport], lambda: ask_all(extra)) or []
+
+    async def report(
+        self,
+        models: Sequence[Model],
+        named: Sequence[str],
+        providers: Sequence[ProviderReport],
+    ) -> ProbeReport:
+        """Everything, put together and saved."""
+        machine = self._memory.machine
         peaks = await self._fact("peaks", Peaks, _measure_peaks)
         rungs = list(_rungs(models, providers, self._memory.plugins))
         verdicts = [v async for v in self._verdicts(rungs)]
@@ -133,11 +141,11 @@ class _Probe:
             effective=effective,
             machine=machine,
             profile=_profile(machine),
-            providers=providers,
+            providers=list(providers),
             peaks=peaks,
             verdicts=[with_shares(verdict, peaks) for verdict in verdicts],
             obstacles=obstacles,
-            notes=self._notes,
+            notes=self.notes,
         )
         self._keep(lambda: write_whole(report_file(), msgspec.json.encode(report)))
         return report
@@ -150,7 +158,7 @@ class _Probe:
         try:
             value = await find_out()
         except EdgedError as error:
-            self._notes.append(f"{name}: {error.message}")
+            self.notes.append(f"{name}: {error.message}")
             return None
         self._keep(lambda: self._memory.put_fact(name, value))
         return value
@@ -176,8 +184,8 @@ class _Probe:
         try:
             write()
         except EdgedError as error:
-            if error.message not in self._notes:
-                self._notes.append(error.message)
+            if error.message not in self.notes:
+                self.notes.append(error.message)
 
 
 def probe_recorded(folder: Path) -> ProbeReport:
@@ -262,7 +270,7 @@ def _known_models(named: Sequence[str]) -> list[str]:
     return list(named) or list(dict.fromkeys([*(source.name for source in SOURCES), *built]))
 
 
-def _build_missing(named: Sequence[str], progress: Progress) -> Iterator[str]:
+def _build_missing(named: Sequence[str], kinds: Sequence[str], progress: Progress) -> Iterator[str]:
     """Build what can be built and is not; yields what went wrong."""
     from edged.models.inventory import build
 
@@ -271,7 +279,7 @@ def _build_missing(named: Sequence[str], progress: Progress) -> Iterator[str]:
             continue
         if find_source(source, imported_sources()) is None:
             continue
-        for kind, precisions in _missing(source.name).items():
+        for kind, precisions in _missing(source.name, kinds).items():
             try:
                 for _ in build([source.name], precisions, [kind], False, progress):
                     pass
@@ -279,7 +287,7 @@ def _build_missing(named: Sequence[str], progress: Progress) -> Iterator[str]:
                 yield error.message
 
 
-def _missing(name: str) -> dict[str, list[str]]:
+def _missing(name: str, kinds: Sequence[str]) -> dict[str, list[str]]:
     """By format, the precisions in which a model is not built."""
     try:
         built = store().get(name).parts
@@ -287,18 +295,19 @@ def _missing(name: str) -> dict[str, list[str]]:
         built = set()
     missing = {
         kind: [precision for precision in FORMATS[kind] if (precision, kind) not in built]
-        for kind in _formats()
+        for kind in kinds
     }
     return {kind: precisions for kind, precisions in missing.items() if precisions}
 
 
-def _formats() -> list[str]:
-    """Those that a runtime opens which is installed here."""
+def _formats(reports: Sequence[ProviderReport]) -> list[str]:
+    """Those that a device opens which is here."""
+    plugins = Plugins.discover()
     endings = {
         ending
-        for provider in Plugins.discover().providers()
-        if provider.installed() or not provider.packages
-        for ending in provider.formats
+        for report in reports
+        for device in report.devices
+        for ending in plugins.formats(report.name, device)
     }
     known = formats_of(endings)
     return [kind for kind in FORMATS if kind in known]
@@ -312,13 +321,13 @@ def _models(named: Sequence[str]) -> list[Model]:
     return found
 
 
-def _left_out(found: Sequence[Model], named: Sequence[str]) -> list[str]:
+def _left_out(found: Sequence[Model], named: Sequence[str], kinds: Sequence[str]) -> list[str]:
     """What is not proven because it is not built."""
     built = {model.name for model in found}
     recipes = {source.name for source in SOURCES}
     notes = []
     for name in _known_models(named):
-        for kind, precisions in _missing(name).items() if name in recipes else ():
+        for kind, precisions in _missing(name, kinds).items() if name in recipes else ():
             what = ", ".join(precisions) if name in built else "any precision"
             command = f"edged models build {name}" + f" --format {kind}" * (kind != "onnx")
             notes.append(f"{name} is not built for {kind} in {what}. Run: {command}")
@@ -334,7 +343,7 @@ def _rungs(
     for model in models:
         for report in reports:
             for device in report.devices:
-                built = model.precisions_for(plugins.formats(report.name))
+                built = model.precisions_for(plugins.formats(report.name, device))
                 computed = (p for p in report.computes.get(device, []) if stored_as(p) in built)
                 for precision in sorted([*built, *computed], key=_order):
                     yield Rung(model.name, report.name, device, precision)

@@ -31,7 +31,7 @@ from edged.engine.worker import WorkerOptions, find_device, keep_to, opener
 from edged.errors import EdgedError, ProviderError
 from edged.messages import Rung
 from edged.parent import die_with_parent
-from edged.provider import Loop, Opener, Session, Shape, Value, devices
+from edged.provider import Loop, Opener, Places, Session, Shape, Value, devices
 from edged.recognizer import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -135,7 +135,8 @@ def _facts(rung: Rung, folder: Path, options: WorkerOptions) -> Iterator[dict[st
     require(rung.provider, options.extra)
     plugins = Plugins.discover()
     provider = plugins.provider(rung.provider)
-    model.verify(rung.precision, provider.formats)
+    endings = provider.formats_on(rung.device)
+    model.verify(rung.precision, endings)
     clip = check.read_clip(model.path(check.CHECK_CLIP))
     started = time.monotonic()
     found = devices(provider, options.extra.get(provider.name, {}))
@@ -148,7 +149,7 @@ def _facts(rung: Rung, folder: Path, options: WorkerOptions) -> Iterator[dict[st
     yield {"cold_seconds": _recognition(recognizer, clip)}
     yield from _compared(model, rung.precision, recognizer, clip)
     graphs.reset()
-    yield from _timed(recognizer, clip, graphs, _Work.of(model, rung.precision, provider.formats))
+    yield from _timed(recognizer, clip, graphs, _Work.of(model, rung.precision, endings))
 
 
 def _compared(
@@ -295,6 +296,9 @@ class _Counted(Session):
     def loop(self, carried: Mapping[str, str], axis: int) -> Loop:
         return _CountedLoop(self, self._session.loop(carried, axis))
 
+    def places(self, carried: Mapping[str, str], axis: int) -> Places:
+        return _CountedPlaces(self, self._session.places(carried, axis))
+
     def close(self) -> None:
         self._session.close()
 
@@ -312,6 +316,29 @@ class _CountedLoop(Loop):
 
     def shorten(self, length: int) -> None:
         self._loop.shorten(length)
+
+
+class _CountedPlaces(Places):
+    """A cache whose runs count for its session."""
+
+    def __init__(self, session: _Counted, places: Places) -> None:
+        self._counted = session
+        self._places = places
+
+    def arrays(self, shapes: Mapping[str, Shape]) -> Mapping[str, np.ndarray]:
+        return self._places.arrays(shapes)
+
+    def run(
+        self, inputs: Mapping[str, Any], outputs: Sequence[str], first: int, count: int
+    ) -> list[Value]:
+        self._counted.runs += 1
+        return self._places.run(inputs, outputs, first, count)
+
+    def take(self, other: Places, first: int, last: int) -> None:
+        self._places.take(other, first, last)
+
+    def held(self, name: str) -> np.ndarray:
+        return self._places.held(name)
 
 
 def _peak_memory() -> int | None:

@@ -96,7 +96,7 @@ class Verdicts:
     def _key(self, rung: Rung) -> str | None:
         """All that a verdict depends on; None where the model is not built or there is no such
         provider."""
-        digest = _digest(rung, self.plugins.formats(rung.provider))
+        digest = _digest(rung, self.plugins.formats(rung.provider, rung.device))
         runtime = self._runtimes.get(rung.provider)
         if digest is None or runtime is None:
             return None

@@ -139,7 +139,7 @@ class _Engine:
         self.device = device.name
         model = read_model(folder)
         self._precision = rung.precision
-        verdict = _Verification(model, rung.precision, self._provider.formats)
+        verdict = _Verification(model, rung.precision, self._provider.formats_on(rung.device))
         nearby = _Nearby(plugins, self._provider.name, options)
         self.detector = plugins.voice_detector(options.detector)(nearby)
         recognizer = plugins.recognizer(model.family)

@@ -16,17 +16,20 @@ from edged.models.store import FORMATS, OWN, PRECISIONS, Model, ModelStore, Part
 if TYPE_CHECKING:
     from edged.models.adopt import OpenRecognizer
     from edged.models.derive import QuantizationReport, Wish
-    from edged.provider import Opener
+    from edged.plugins import Plugins
+    from edged.provider import Device, ExecutionProvider, Opener
     from edged.recognizer import Recognizer
 
 PROVIDERS = {
-    "onnx": "onnxruntime",
-    "tflite": "tflite",
-    "onnx11": "movidius",
-    "sherpa": "sherpa",
-    OWN: "onnxruntime",
+    "onnx": ("onnxruntime",),
+    "tflite": ("tflite",),
+    "onnx11": ("openvino", "movidius"),
+    "sherpa": ("sherpa",),
+    OWN: ("onnxruntime",),
 }
-"""Which one proves a format, when it was built"""
+"""Those that prove a format, when it was built; the first that is there"""
+FIXED_SHAPES = {"static_cpu": True}
+"""What makes a provider for devices of fixed shapes offer the processor as one"""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -170,13 +173,32 @@ def opener() -> OpenRecognizer:
 
 
 def on_cpu(kind: str, precision: str) -> Opener:
-    """Loads files of a format on the CPU."""
+    """Loads files of a format on the CPU. Raises ModelError."""
     from edged.plugins import Plugins
     from edged.provider import Opener, SessionOptions
 
-    provider = Plugins.discover().provider(PROVIDERS[kind])
-    cpu = next(device for device in provider.probe() if device.kind == "cpu")
-    return Opener(provider, cpu, SessionOptions(precision=precision))
+    provider, cpu = _processor(Plugins.discover(), kind)
+    opened = Opener(provider, cpu, SessionOptions(precision=precision, extra=FIXED_SHAPES))
+    opened.compiles = False  # for a few clips only their own sizes are worth it
+    return opened
+
+
+def _processor(plugins: Plugins, kind: str) -> tuple[ExecutionProvider, Device]:
+    """Who proves a format, and the processor as it knows it. Raises ModelError."""
+    from edged.provider import devices
+
+    problems = []
+    for name in PROVIDERS[kind]:
+        try:
+            provider = plugins.provider(name)
+            for device in devices(provider, FIXED_SHAPES):
+                opens = kind == OWN or f".{kind}" in provider.formats_on(device.name)
+                if device.kind == "cpu" and opens:
+                    return provider, device
+        except EdgedError as error:
+            problems.append(error.message)
+    reasons = "; ".join(problems) or f"no device of {' or '.join(PROVIDERS[kind])} is here"
+    raise ModelError(f"What is built for {kind} cannot be tried: {reasons}", code="plugin_missing")
 
 
 def verify() -> list[EdgedError]:

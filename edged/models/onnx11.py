@@ -1,8 +1,11 @@
-"""Writes ONNX graphs of operator set 11, all of whose numbers are in one precision.
+"""Writes ONNX graphs of operator set 11, in one precision.
 
-For runtimes of 2019 to 2021: no LayerNormalization, which came with set 17, and no Split, ReduceSum
-or Softmax in their later forms. Sizes are written out, because such a runtime compiles a graph for
-them; it may be given others before that.
+What runtimes since 2019 read: no LayerNormalization, which came with set 17, and no Split,
+ReduceSum or Softmax in their later forms. Sizes are written out, because such a runtime compiles a
+graph for them; it may be given others before that.
+
+In int8 the weights of products are whole numbers, which standard operators give back as floats:
+runtimes for other devices recognise that and leave it undone.
 
 Imports onnx: build time only.
 """
@@ -17,19 +20,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from edged.models.flatgraph import quantized
 from edged.models.writer import Shape, Tensor, Writer
 
 OPERATOR_SET = 11
 FILE_VERSION = 6
 """Of ONNX's file format, as it was when that operator set was new"""
-FLOATS = {"fp32": "float32", "fp16": "float16"}
+FLOATS = {"fp32": "float32", "fp16": "float16", "int8": "float32"}
 """numpy's word for a precision"""
 END = np.iinfo(np.int64).max
 """As a slice's end: the axis's"""
 
 
 class Onnx11(Writer):
-    """One graph in fp32 or fp16. Constants that are equal are written once."""
+    """One graph in fp32, fp16 or int8. Constants that are equal are written once."""
 
     words: ClassVar[Mapping[str, str]] = {
         "add": "Add",
@@ -48,7 +52,8 @@ class Onnx11(Writer):
         from onnx import TensorProto, helper, numpy_helper
 
         self.precision = precision
-        self.rounds_to_half = precision == "fp16"
+        # Who wants int8 is a device that computes the rest in half precision.
+        self.rounds_to_half = precision in {"fp16", "int8"}
         self.product_bytes = 0
         self._helper, self._numpy, self._types = helper, numpy_helper, TensorProto
         self._float = FLOATS[precision]
@@ -139,8 +144,20 @@ class Onnx11(Writer):
         return self._operator("MatMul", [a, b], (*a.shape[:-1], b.shape[-1]))
 
     def look_up(self, table: np.ndarray, ids: Tensor, precision: str | None = None) -> Tensor:
-        rows = self.constant(table)
-        return self._operator("Gather", [rows, ids], (*ids.shape, table.shape[1]), axis=0)
+        if (precision or self.precision) == "int8":
+            values, scale = quantized(table)
+            rows = self._gather(self.constant(values), ids)
+            return self.multiply(
+                self._float_of(rows), self._gather(self.constant(scale[:, None]), ids)
+            )
+        return self._gather(self.constant(table), ids)
+
+    def _gather(self, table: Tensor, ids: Tensor) -> Tensor:
+        shape = (*ids.shape, *table.shape[1:])
+        return self._operator("Gather", [table, ids], shape, table.dtype, axis=0)
+
+    def _float_of(self, x: Tensor) -> Tensor:
+        return self._operator("Cast", [x], x.shape, to=self._types.FLOAT)
 
     def linear(
         self,
@@ -149,10 +166,18 @@ class Onnx11(Writer):
         bias: np.ndarray | None = None,
         precision: str | None = None,
     ) -> Tensor:
-        matrix = self.constant(weight)
-        self.product_bytes += weight.size * np.dtype(self._float).itemsize
+        matrix = self._matrix(weight, precision or self.precision)
         y = self._operator("MatMul", [x, matrix], (*x.shape[:-1], weight.shape[1]))
         return y if bias is None else self.add(y, self.constant(bias))
+
+    def _matrix(self, weight: np.ndarray, precision: str) -> Tensor:
+        """A product's weight [in, out], in int8 with a scale for each output."""
+        if precision != "int8":
+            self.product_bytes += weight.size * np.dtype(self._float).itemsize
+            return self.constant(weight)
+        rows, scale = quantized(np.ascontiguousarray(weight.T))
+        self.product_bytes += rows.nbytes + scale.nbytes
+        return self.multiply(self._float_of(self.constant(rows.T)), self.constant(scale))
 
     # -- the file ---------------------------------------------------------------------------------
 

@@ -22,15 +22,13 @@ from edged.models.bucket import (
     frames_of,
 )
 from edged.models.graph import MASKED
-from edged.models.networks import Networks, Writing
-from edged.models.store import Model
+from edged.models.networks import GROWING_AXIS, Networks, Writing
+from edged.models.store import STATIC, Model
 from edged.provider import Session, Shape, Value
 from edged.recognizer import SAMPLE_RATE, OpenSession
 
 VERIFIED = 16
 """Tokens of a draft that one run takes"""
-FORMATS = (".tflite", ".onnx11")
-"""Endings of files with static graphs"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,10 +47,10 @@ class StaticNetworks(Networks):
 
     def __init__(self, model: Model, precision: str, open_session: OpenSession) -> None:
         """Load the graphs. Raises ProviderError."""
-        ending = next((known for known in FORMATS if known in open_session.formats), FORMATS[0])
-        self._encoder = open_session(model.path(f"{precision}/encoder{ending}"), True)
+        formats = open_session.formats.intersection(STATIC)
+        self._encoder = open_session(model.graph(precision, "encoder", formats), True)
         # One file twice: a graph is fixed to a number of tokens, and its cache to a graph.
-        path = model.path(f"{precision}/decoder{ending}")
+        path = model.graph(precision, "decoder", formats)
         self._decoders = (
             _Decoder(open_session(path, False), 1),
             _Decoder(open_session(path, True), VERIFIED),
@@ -153,25 +151,24 @@ class _Decoder:
         """Tokens in the cache"""
         self.turn = object()
         """The text that it is at"""
-        self._session = session
         self._names = [spec.name for spec in session.inputs]
         shapes = {spec.name: spec.shape for spec in session.inputs}
         self._cache_shape = [size or 0 for size in shapes["past_k_0"]]
         outputs = [spec.name for spec in session.outputs]
         self._attention = [name for name in outputs if name.startswith("attention")]
-        self._caches = {
-            name: name.replace("new", "past") for name in outputs if name.startswith("new")
-        }
+        carried = {name.replace("new", "past"): name for name in outputs if name.startswith("new")}
+        self._cache = session.places(carried, GROWING_AXIS)
         self._arrays: Mapping[str, np.ndarray] = {}
+        self._shapes: dict[str, Shape] = {}
 
     def begin(self, encoded: _Encoded, turn: object) -> None:
         """Forget the text, for one about something else."""
-        arrays = self._session.arrays(self._shapes_in(encoded.bucket))
-        if arrays is not self._arrays:
+        shapes = self._shapes_in(encoded.bucket)
+        if shapes != self._shapes:
+            self._shapes, self._arrays = shapes, self._cache.arrays(shapes)
             later = np.triu(np.ones((self.new, self.new), bool), 1)
-            arrays["token_mask"][..., -self.new :] = np.where(later, MASKED, 0)
-            self._arrays = arrays
-        _mask(arrays["frame_mask"], encoded.frames)
+            self._arrays["token_mask"][..., -self.new :] = np.where(later, MASKED, 0)
+        _mask(self._arrays["frame_mask"], encoded.frames)
         self.turn = turn
         self.length = 0
 
@@ -194,9 +191,7 @@ class _Decoder:
 
     def catch_up(self, other: _Decoder) -> None:
         """Take what another one has in its cache."""
-        for name in self._caches.values():
-            place = (slice(None), slice(None), slice(self.length, other.length))
-            self._arrays[name][place] = other._arrays[name][place]
+        self._cache.take(other._cache, self.length, other.length)
         self.length = other.length
 
     def choose(self, encoded: _Encoded, tokens: Sequence[int]) -> tuple[list[int], list[float]]:
@@ -223,11 +218,9 @@ class _Decoder:
         arrays["positions"][:] = np.arange(first, first + self.new)
         arrays["token_mask"][..., :first] = 0
         arrays["token_mask"][..., first:places] = MASKED
-        made = self._session.run({**arrays, **encoded.cross}, [*outputs, *self._caches])
-        for name, value in zip(self._caches.values(), made[len(outputs) :], strict=True):
-            arrays[name][:, :, first : first + count] = value.numpy()[:, :, :count]
+        made = self._cache.run({**arrays, **encoded.cross}, outputs, first, count)
         self.length += count
-        return [value.numpy() for value in made[: len(outputs)]]
+        return [value.numpy() for value in made]
 
 
 def _encoder_shapes(bucket: Bucket) -> dict[str, Shape]:

@@ -35,7 +35,7 @@ PRECISIONS = ("fp32", "fp16", "int8", "int4")
 FORMATS = {
     "onnx": ("fp32", "fp16", "int8", "int4"),
     "tflite": ("fp32", "fp16", "int8"),
-    "onnx11": ("fp32", "fp16"),
+    "onnx11": ("fp32", "fp16", "int8"),
 }
 """The precisions that a format can be built in"""
 FORMAT_OF = {
@@ -46,6 +46,8 @@ FORMAT_OF = {
     ".sherpa": "sherpa",
 }
 """By the ending of a file, or of a folder that a runtime opens as one"""
+STATIC = (".tflite", ".onnx11")
+"""Endings of files with graphs of fixed shapes"""
 OWN = ""
 """The format of files that a recogniser reads itself, whatever the provider opens"""
 Part = tuple[str, str]

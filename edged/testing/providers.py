@@ -38,7 +38,7 @@ class ProviderOnDevice:
     @cached_property
     def model(self) -> tuple[Model, str]:
         """A built model that the provider opens, and a precision. Raises ModelError."""
-        return choose_model(self.provider, self._wanted)
+        return choose_model(self.provider.formats_on(self.device.name), self._wanted)
 
     @cached_property
     def opener(self) -> RecordingOpener:
@@ -81,15 +81,15 @@ class ProviderOnDevice:
                 session.close()
 
 
-def choose_model(provider: ExecutionProvider, wanted: str | None) -> tuple[Model, str]:
-    """The lightest built model with files that the provider opens, and a precision of it."""
+def choose_model(endings: frozenset[str], wanted: str | None) -> tuple[Model, str]:
+    """The lightest built model with files of these endings, and a precision of it."""
     found = [store().get(name) for name in ([wanted] if wanted else store().built())]
-    kinds = formats_of(provider.formats) - {OWN}
+    kinds = formats_of(endings) - {OWN}
     for model in sorted(found, key=_bytes):
         for precision in PRECISIONS:
             if any((precision, kind) in model.parts for kind in kinds):
                 return model, precision
-    formats = ", ".join(sorted(provider.formats))
+    formats = ", ".join(sorted(endings))
     raise ModelError(
         f"There is no model for {formats} to check with. Run: edged models build",
         code="model_missing",

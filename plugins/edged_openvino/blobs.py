@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-MOST = 12
-"""Blobs to keep: four rungs of two graphs and a voice detector"""
+MOST = 24
+"""Blobs to keep: a rung of fixed shapes has twelve, three for each of four lengths of audio"""
 
 
 def tidy(folder: Path) -> bool:

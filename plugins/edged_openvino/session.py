@@ -59,7 +59,7 @@ class Request:
             raise ProviderError(f"missing or unknown for this graph: {', '.join(odd)}")
 
     def _bind(self, name: str, given: Any) -> None:
-        if isinstance(given, HostValue) and self._bound.get(name) is given:
+        if self._bound.get(name) is given:
             return
         self.runtime.set_tensor(self._inputs[name], _tensor(name, self._inputs[name], given))
         self._bound[name] = given
@@ -93,8 +93,7 @@ class GraphSession(Session):
         self.inputs = [spec(port) for port in graph.inputs]
         self.outputs = [spec(port) for port in graph.outputs]
         self.placement = placement
-        self.compiled = core().compile_model(graph, device.name.upper(), dict(settings))
-        _hold_to(self.compiled, device)
+        self.compiled = compiled_for(graph, device, settings)
         self._request = Request(self.compiled)
 
     def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Value]:
@@ -104,11 +103,19 @@ class GraphSession(Session):
         del self._request, self.compiled
 
 
-def _hold_to(compiled: Any, device: Device) -> None:
+def compiled_for(graph: Any, device: Device, settings: Mapping[str, Any]) -> Any:
     """Raises ProviderError where the runtime took another device than it was told to."""
-    taken = [str(name).lower() for name in compiled.get_property("EXECUTION_DEVICES")]
-    if any(name != device.name and name.partition(".")[0] != device.name for name in taken):
-        raise ProviderError(f"openvino took {', '.join(taken)}, not {device.name}")
+    wanted = name_of(device)
+    compiled = core().compile_model(graph, wanted, dict(settings))
+    taken = [str(name) for name in compiled.get_property("EXECUTION_DEVICES")]
+    if any(wanted not in {name, name.partition(".")[0]} for name in taken):
+        raise ProviderError(f"openvino took {', '.join(taken)}, not {wanted}")
+    return compiled
+
+
+def name_of(device: Device) -> str:
+    """What the runtime calls it: gpu.0 is GPU.0, and there is one processor."""
+    return "CPU" if device.kind == "cpu" else device.name.upper()
 
 
 def spec(port: Any) -> TensorSpec:
@@ -116,21 +123,21 @@ def spec(port: Any) -> TensorSpec:
     shape = tuple(
         size.get_length() if size.is_static else None for size in port.get_partial_shape()
     )
-    return TensorSpec(port.get_any_name(), _dtype(port).name, shape)
+    return TensorSpec(port.get_any_name(), dtype(port).name, shape)
 
 
-def _dtype(port: Any) -> np.dtype:
-    dtype: np.dtype = np.dtype(port.get_element_type().to_dtype())
-    return dtype
+def dtype(port: Any) -> np.dtype:
+    found: np.dtype = np.dtype(port.get_element_type().to_dtype())
+    return found
 
 
 def _tensor(name: str, port: Any, given: Any) -> Any:
     """A tensor over the caller's memory; the runtime would convert another dtype in secret."""
     if isinstance(given, HostValue):
         return given.tensor
-    if not given.flags.c_contiguous or given.dtype != _dtype(port):
+    if not given.flags.c_contiguous or given.dtype != dtype(port):
         raise ProviderError(
-            f"input {name} must be C-contiguous {_dtype(port)}, "
+            f"input {name} must be C-contiguous {dtype(port)}, "
             f"is {given.dtype} with strides {given.strides}"
         )
     return openvino().Tensor(_unlocked(given), shared_memory=True)
