@@ -1,4 +1,6 @@
-"""An execution provider that fails on command: ONNX Runtime's, with traps in front.
+"""Execution providers that fail on command: the real ones, with traps in front.
+
+`chaos` is ONNX Runtime; with `EDGED_TEST_MIXED=1` there are `chaos-openvino` and `chaos-tflite`.
 
 Installed for a test by `install`, as a stranger's distribution would be: an entry point on the
 path. `EDGED_TEST_TRAP=SAMPLES` aborts the process that runs an encoder over so many samples.
@@ -67,39 +69,52 @@ def before(fault):
         KEPT[-1][::4096] = b"x" * len(KEPT[-1][::4096])
 
 
+def trap(session):
+    run = session.run
+
+    def trapped(inputs, outputs):
+        audio = inputs.get("audio")
+        if audio is None:
+            return run(inputs, outputs)
+        if str(audio.shape[1]) == os.environ.get("EDGED_TEST_TRAP"):
+            os.abort()
+        fault = take_fault()
+        before(fault)
+        started = time.monotonic()
+        values = run(inputs, outputs)
+        if fault == "slow":
+            time.sleep(10 * (time.monotonic() - started))
+        if fault == "constant":
+            values = constant(values)
+        if fault == "nan":
+            values = [np.full(value.numpy().shape, np.nan, np.float32) for value in values]
+        return values
+
+    session.run = trapped
+    return session
+
+
+def trapped(provider, called):
+    class Chaos(provider):
+        name = called
+
+        def open(self, model, device, options):
+            return trap(super().open(model, device, options))
+
+    return Chaos()
+
+
 @hookimpl
 def edged_execution_providers():
     from edged_onnxruntime.provider import OnnxRuntime
 
-    class Chaos(OnnxRuntime):
-        name = "chaos"
+    if not os.environ.get("EDGED_TEST_MIXED"):
+        return [trapped(OnnxRuntime, "chaos")]
+    from edged_openvino.provider import OpenVino
+    from edged_tflite.provider import LiteRt
 
-        def open(self, model, device, options):
-            session = super().open(model, device, options)
-            run = session.run
-
-            def trapped(inputs, outputs):
-                audio = inputs.get("audio")
-                if audio is None:
-                    return run(inputs, outputs)
-                if str(audio.shape[1]) == os.environ.get("EDGED_TEST_TRAP"):
-                    os.abort()
-                fault = take_fault()
-                before(fault)
-                started = time.monotonic()
-                values = run(inputs, outputs)
-                if fault == "slow":
-                    time.sleep(10 * (time.monotonic() - started))
-                if fault == "constant":
-                    values = constant(values)
-                if fault == "nan":
-                    values = [np.full(value.numpy().shape, np.nan, np.float32) for value in values]
-                return values
-
-            session.run = trapped
-            return session
-
-    return [Chaos()]
+    mixed = {"chaos": OnnxRuntime, "chaos-openvino": OpenVino, "chaos-tflite": LiteRt}
+    return [trapped(provider, called) for called, provider in mixed.items()]
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import shutil
 import statistics
@@ -19,7 +20,9 @@ from edged.engine import governor, ladder
 from edged.engine.patrol import Patrol
 from edged.engine.supervisor import SAME_TEXTS, Supervisor
 from edged.hardware.root import Root
-from edged.messages import EngineState, Event, Final, Gap, SpeechStarted
+from edged.messages import EngineState, Event, Final, Gap, Rung, SpeechStarted
+from edged.models.inventory import store
+from edged.paths import cache_directory
 from edged.profiles import GovernorProfile
 from tests import chaos
 from tests.client import silence
@@ -145,6 +148,94 @@ def test_two_hundred_faults_change_no_final(
     assert finals(events) == finals(calm)
     _check_nothing_lost(events)
     assert statistics.median(stalls) < 1.5
+
+
+MIXED = [Rung(TINY, name, "cpu", "fp32") for name in ("chaos", "chaos-openvino", "chaos-tflite")]
+"""Three runtimes and three processes' libraries, which write the same in float32"""
+
+
+@pytest.fixture
+def mixed_cache(request: pytest.FixtureRequest) -> Path:
+    """A cache directory with tiny-en in float32 for all three: ours, or one that is built."""
+    built = store().built().get(TINY)
+    if built and {("fp32", "onnx"), ("fp32", "tflite")} <= built.parts:
+        return cache_directory()
+    folder: Path = request.getfixturevalue("static_cache")
+    return folder
+
+
+def test_a_walk_over_three_runtimes_in_the_middle_of_speech_loses_nothing(
+    twenty: np.ndarray, mixed_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers that are none, a device that is lost, a crash: each comes while somebody speaks."""
+    faults = ["nan", "device_lost", "abort"]
+    calm, events, served = _mixed(faults, twenty, mixed_cache, tmp_path, monkeypatch)
+    assert served[:3] == [rung.provider for rung in MIXED]
+    assert finals(events) == finals(calm)
+    _check_nothing_lost(events)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_sixty_faults_over_three_runtimes_change_no_final(
+    speech: np.ndarray, mixed_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edged.engine.supervisor.HANG_SECONDS", 1.5)
+    monkeypatch.setattr("edged.engine.process.STILL_SECONDS", 3.0)
+    samples = np.concatenate([np.concatenate([speech, silence(1)])] * 6)
+    faults = random.Random(9).choices(chaos.FAULTS, k=60)
+    calm, events, served = _mixed(faults, samples, mixed_cache, tmp_path, monkeypatch)
+    moves = sum(a != b for a, b in itertools.pairwise(served))
+    print(f"{len(faults)} faults, {moves} moves from one runtime to another")
+    assert set(served) == {rung.provider for rung in MIXED}
+    assert moves > 10
+    assert finals(events) == finals(calm)
+    _check_nothing_lost(events)
+
+
+def _mixed(
+    faults: list[str],
+    samples: np.ndarray,
+    cache: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[list[Event], list[Event], list[str]]:
+    """The events without faults and with them, and the providers that served one after another.
+
+    Each fault strikes whichever runtime serves; from the last one the ladder is climbed again.
+    """
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("EDGED_CACHE_DIR", str(cache))
+    monkeypatch.setenv("EDGED_TEST_MIXED", "1")
+    chaos.install(folder, monkeypatch)
+    fault = folder / "fault"
+    monkeypatch.setenv("EDGED_TEST_FAULT", str(fault))
+    configuration = load(None, {"engine": {"model": TINY, "provider": "chaos"}})
+    calm = make_supervisor(configuration)
+    calm.ladder = ladder.Ladder(MIXED)
+    states: list[EngineState] = []
+    supervisor = make_supervisor(configuration, states.append)
+    supervisor.ladder = ladder.Ladder(MIXED)
+    moments = random.Random(10)
+
+    async def harm(supervisor: Supervisor) -> None:
+        climbing = False
+        for name in faults:
+            await asyncio.sleep(moments.uniform(0.8, 1.6))
+            await supervisor.wait_ready()  # so that it strikes while it serves
+            (folder / "next").write_text(name)
+            (folder / "next").rename(fault)
+            while fault.exists():
+                await asyncio.sleep(0.05)
+            while supervisor.ladder.index >= len(MIXED) - 1 or climbing:
+                climbing = supervisor.ladder.index > 0
+                supervisor.climb(patient=False)
+                await asyncio.sleep(0.1)
+
+    undisturbed = speech_events(calm, samples, pace=20.0)
+    events = speech_events(supervisor, samples, harm=harm, pace=1.0)
+    served = [state.effective.provider for state in states if state.effective]
+    return undisturbed, events, served
 
 
 def _with_faults(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,9 +188,10 @@ def test_caches_lie_in_the_interpreters_own_tensors(load: Open, speech: np.ndarr
     networks = recognizer._networks
     assert isinstance(networks, StaticNetworks)
     for decoder in networks._decoders[:1]:
-        for name in decoder._caches.values():
-            theirs = decoder._session._interpreter.tensor(decoder._session._inputs[name]["index"])()
-            assert theirs.ctypes.data == decoder._arrays[name].ctypes.data
+        session: Any = decoder._cache._session
+        for name in decoder._cache._carried:
+            theirs = session._interpreter.tensor(session._inputs[name]["index"])()
+            assert theirs.ctypes.data == decoder._cache.held(name).ctypes.data
             assert theirs[:, :, : decoder.length].any()
 
 
