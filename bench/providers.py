@@ -176,7 +176,7 @@ def _row(
     verdict: Verdict, errors: scoring.Errors | None, reference: scoring.Errors | None
 ) -> dict[str, Any]:
     rung = verdict.rung
-    worse = errors.rate - reference.rate if errors and reference else None
+    worse = round(errors.rate - reference.rate, 6) if errors and reference else None
     return {
         "rung": f"{rung.provider} {rung.device} {rung.precision}",
         "runtime": verdict.runtime,
@@ -219,7 +219,7 @@ def _markdown(document: Mapping[str, Any], files: int) -> str:
     for model, rows in document["models"].items():
         runtimes = sorted({row["runtime"] for row in rows if row["runtime"] and row["errors"]})
         lines += ["", f"**{model}** with {', '.join(runtimes)}:", ""]
-        lines += ["| rung | words | errors | WER | points to fp32 | gate |"]
+        lines += ["| rung | words | errors | WER | to fp32 | gate |"]
         lines += ["| --- | --: | --: | --: | --: | --- |"]
         heard = [row for row in rows if row["errors"]]
         lines += ["| " + " | ".join(map(str, _cells(row))) + " |" for row in heard]

@@ -169,7 +169,8 @@ def test_a_walk_over_three_runtimes_in_the_middle_of_speech_loses_nothing(
 ) -> None:
     """Numbers that are none, a device that is lost, a crash: each comes while somebody speaks."""
     faults = ["nan", "device_lost", "abort"]
-    calm, events, served = _mixed(faults, twenty, mixed_cache, tmp_path, monkeypatch)
+    samples = np.concatenate([twenty[: 14 * RATE], silence(1)])
+    calm, events, served = _mixed(faults, samples, mixed_cache, tmp_path, monkeypatch)
     assert served[:3] == [rung.provider for rung in MIXED]
     assert finals(events) == finals(calm)
     _check_nothing_lost(events)
