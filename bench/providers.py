@@ -54,7 +54,7 @@ def main() -> None:
         report.print_table(f"{model}: word error rate by rung", HEAD, [_cells(row) for row in rows])
         report.finish(document, options.output)
     if options.write:
-        _write(options.write, document, len(chosen))
+        _write(options.write, document)
 
 
 def _parse() -> argparse.Namespace:
@@ -145,43 +145,48 @@ def _name(utterance: Utterance) -> str:
 
 # -- the table ------------------------------------------------------------------------------------
 
-HEAD = ("rung", "words", "errors", "WER", "to fp32", "gate")
+HEAD = ("rung", "recordings", "words", "errors", "WER", "to fp32", "gate")
 
 
 def _rows(
     verdicts: Sequence[Verdict], chosen: Sequence[Utterance], kept: _Kept
 ) -> list[dict[str, Any]]:
-    counted = {verdict.rung: _errors(kept.texts(verdict), chosen) for verdict in verdicts}
-    [reference] = [
-        errors
-        for rung, errors in counted.items()
-        if (rung.provider, rung.device, rung.precision) == REFERENCE
-    ]
-    return [_row(verdict, counted[verdict.rung], reference) for verdict in verdicts]
+    """Each rung against float32 over the recordings that it has heard of those chosen."""
+    reference = next((kept.texts(v) for v in verdicts if _is_reference(v.rung)), {})
+    rows = []
+    for verdict in verdicts:
+        texts = kept.texts(verdict)
+        heard = [utterance for utterance in chosen if _name(utterance) in texts]
+        both = all(_name(utterance) in reference for utterance in heard)
+        base = _errors(reference, heard) if both else None
+        rows.append(_row(verdict, len(heard), _errors(texts, heard), base))
+    return rows
 
 
-def _errors(texts: Mapping[str, str], chosen: Sequence[Utterance]) -> scoring.Errors | None:
-    """None where it did not hear all of them."""
-    if any(_name(utterance) not in texts for utterance in chosen):
-        return None
+def _is_reference(rung: Rung) -> bool:
+    return (rung.provider, rung.device, rung.precision) == REFERENCE
+
+
+def _errors(texts: Mapping[str, str], heard: Sequence[Utterance]) -> scoring.Errors:
     return scoring.add(
         scoring.compare(
             scoring.normalize(utterance.reference), scoring.normalize(texts[_name(utterance)])
         )
-        for utterance in chosen
+        for utterance in heard
     )
 
 
 def _row(
-    verdict: Verdict, errors: scoring.Errors | None, reference: scoring.Errors | None
+    verdict: Verdict, heard: int, errors: scoring.Errors, reference: scoring.Errors | None
 ) -> dict[str, Any]:
     rung = verdict.rung
-    worse = round(errors.rate - reference.rate, 6) if errors and reference else None
+    worse = round(errors.rate - reference.rate, 6) if heard and reference else None
     return {
         "rung": f"{rung.provider} {rung.device} {rung.precision}",
         "runtime": verdict.runtime,
-        "errors": asdict(errors) if errors else None,
-        "wer": errors.rate if errors else None,
+        "recordings": heard,
+        "errors": asdict(errors),
+        "wer": errors.rate if heard else None,
         "worse": worse,
         "gate": "passes" if verdict.ok else f"refuses it: {verdict.code}",
         "reason": verdict.reason,
@@ -190,38 +195,38 @@ def _row(
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[object, ...]:
+    if not row["recordings"]:
+        return (row["rung"], 0, None, None, None, None, row["gate"])
     errors = row["errors"]
-    if errors is None:
-        return (row["rung"], None, None, None, None, row["gate"])
     total = errors["substituted"] + errors["deleted"] + errors["inserted"]
-    worse = f"{row['worse'] * 100:+.2f}" if row["worse"] is not None else None
     mark = "" if row["kept"] else " (!)"
     return (
         row["rung"],
+        row["recordings"],
         errors["words"],
         total,
         f"{row['wer']:.2%}",
-        worse and worse + mark,
+        "-" if row["worse"] is None else f"{row['worse'] * 100:+.2f}{mark}",
         row["gate"],
     )
 
 
-def _write(page: Path, document: Mapping[str, Any], files: int) -> None:
+def _write(page: Path, document: Mapping[str, Any]) -> None:
     """Put the tables between the page's markers."""
     before, _, rest = page.read_text("utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{_markdown(document, files)}\n{END}{after}", "utf-8")
+    page.write_text(f"{before}{BEGIN}\n{_markdown(document)}\n{END}{after}", "utf-8")
 
 
-def _markdown(document: Mapping[str, Any], files: int) -> str:
+def _markdown(document: Mapping[str, Any]) -> str:
     where = document["environment"]
-    lines = [f"{files} recordings, on {where['cpu']}, {where['cores']} cores."]
+    lines = [f"On {where['cpu']}, {where['cores']} cores."]
     for model, rows in document["models"].items():
-        runtimes = sorted({row["runtime"] for row in rows if row["runtime"] and row["errors"]})
+        heard = [row for row in rows if row["recordings"]]
+        runtimes = sorted({row["runtime"] for row in heard})
         lines += ["", f"**{model}** with {', '.join(runtimes)}:", ""]
-        lines += ["| rung | words | errors | WER | to fp32 | gate |"]
-        lines += ["| --- | --: | --: | --: | --: | --- |"]
-        heard = [row for row in rows if row["errors"]]
+        lines += ["| " + " | ".join(HEAD) + " |"]
+        lines += ["| --- | --: | --: | --: | --: | --: | --- |"]
         lines += ["| " + " | ".join(map(str, _cells(row))) + " |" for row in heard]
     return "\n".join(lines)
 

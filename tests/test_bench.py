@@ -33,20 +33,20 @@ def test_what_writes_worse_is_marked_unless_the_gate_refuses_it(
     substituted: int, code: str | None, shown: tuple[str, ...]
 ) -> None:
     errors = Errors(substituted=substituted, words=1000)
-    row = providers._row(verdict(code), errors, REFERENCE)
-    assert providers._cells(row)[3:] == shown
+    row = providers._row(verdict(code), 100, errors, REFERENCE)
+    assert providers._cells(row)[4:] == shown
 
 
 def test_the_table_goes_between_the_markers(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{providers.BEGIN}\nold\n{providers.END}\nafter\n")
-    row = providers._row(verdict(), REFERENCE, REFERENCE)
-    unheard = providers._row(verdict("device_missing"), None, REFERENCE)
+    row = providers._row(verdict(), 100, REFERENCE, REFERENCE)
+    unheard = providers._row(verdict("device_missing"), 0, Errors(), None)
     document = {"environment": {"cpu": "a CPU", "cores": 2}, "models": {"tiny": [row, unheard]}}
     for _ in range(2):
-        providers._write(page, document, 100)
+        providers._write(page, document)
     text = page.read_text()
-    assert text.startswith(f"before\n{providers.BEGIN}\n100 recordings, on a CPU, 2 cores.")
+    assert text.startswith(f"before\n{providers.BEGIN}\nOn a CPU, 2 cores.")
     assert text.endswith(f"{providers.END}\nafter\n")
     assert "old" not in text
     assert text.count("| tflite cpu int8 |") == 1

@@ -104,13 +104,18 @@ class GraphSession(Session):
 
 
 def compiled_for(graph: Any, device: Device, settings: Mapping[str, Any]) -> Any:
+    """A graph, compiled for a device and no other. Raises ProviderError."""
+    compiled = core().compile_model(graph, name_of(device), dict(settings))
+    _hold_to(compiled, device)
+    return compiled
+
+
+def _hold_to(compiled: Any, device: Device) -> None:
     """Raises ProviderError where the runtime took another device than it was told to."""
-    wanted = name_of(device)
-    compiled = core().compile_model(graph, wanted, dict(settings))
-    taken = [str(name) for name in compiled.get_property("EXECUTION_DEVICES")]
+    wanted = name_of(device).lower()
+    taken = [str(name).lower() for name in compiled.get_property("EXECUTION_DEVICES")]
     if any(wanted not in {name, name.partition(".")[0]} for name in taken):
         raise ProviderError(f"openvino took {', '.join(taken)}, not {wanted}")
-    return compiled
 
 
 def name_of(device: Device) -> str:

@@ -37,6 +37,7 @@ from edged_openvino.session import Request
 
 RUNTIME = OpenVino()
 [CPU] = [device for device in RUNTIME.probe() if device.name == "cpu"]
+FORMATS = RUNTIME.formats_on("cpu")
 PRECISIONS = ["fp32", "int8", *CPU.computes]
 
 
@@ -90,12 +91,12 @@ def samples(speech: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def encoder(model: Model) -> Session:
-    return opener("fp32")(model.graph("fp32", "encoder", RUNTIME.formats), True)
+    return opener("fp32")(model.graph("fp32", "encoder", FORMATS), True)
 
 
 @pytest.fixture(scope="module")
 def decoder(model: Model) -> Session:
-    return opener("fp32")(model.graph("fp32", "decoder", RUNTIME.formats), False)
+    return opener("fp32")(model.graph("fp32", "decoder", FORMATS), False)
 
 
 def hear(samples: np.ndarray) -> dict[str, np.ndarray]:
@@ -139,14 +140,14 @@ def test_speech_that_is_not_the_check_clip(
 def test_the_hint_is_what_the_precision_says(model: Model) -> None:
     """The runtime's own choice differs from machine to machine."""
     for precision, hint in [("fp32", "f32"), ("int8", "f32"), *((c, c) for c in CPU.computes)]:
-        path = model.graph(precision, "encoder", RUNTIME.formats)
+        path = model.graph(precision, "encoder", FORMATS)
         opened: Any = opener(precision)(path, True)
         assert opened.compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == hint
 
 
 def test_int8_reads_the_form_whose_products_it_knows(model: Model) -> None:
-    assert model.graph("int8", "encoder", RUNTIME.formats).name == "encoder.qdq.onnx"
-    assert model.graph("fp32", "encoder", RUNTIME.formats).name == "encoder.onnx"
+    assert model.graph("int8", "encoder", FORMATS).name == "encoder.qdq.onnx"
+    assert model.graph("fp32", "encoder", FORMATS).name == "encoder.onnx"
     assert model.graph("int8", "encoder", {".onnx"}).name == "encoder.onnx"
 
 
@@ -379,7 +380,7 @@ def test_what_would_be_copied_or_forgotten_is_refused(
 
 
 def test_a_device_that_is_not_there_is_refused_by_name(model: Model) -> None:
-    path = model.graph("fp32", "encoder", RUNTIME.formats)
+    path = model.graph("fp32", "encoder", FORMATS)
     absent = Device("gpu.7", "gpu")
     with pytest.raises(ProviderError, match=r"no device gpu\.7 here; it has: .*cpu") as raised:
         RUNTIME.open(path, absent, SessionOptions())
@@ -405,7 +406,7 @@ def test_a_precision_that_the_device_has_not_is_refused(
     monkeypatch.setattr(provider, "_capabilities", lambda _name: ["FP32", "INT8"])
     [plain] = [device for device in RUNTIME.probe() if device.name == "cpu"]
     assert plain.computes == ()
-    path = model.graph("bf16", "encoder", RUNTIME.formats)
+    path = model.graph("bf16", "encoder", FORMATS)
     with pytest.raises(ProviderError, match="cpu does not compute in bf16") as raised:
         RUNTIME.open(path, plain, SessionOptions(precision="bf16"))
     assert raised.value.code == "precision_unsupported"
@@ -419,7 +420,7 @@ def test_what_it_cannot_read_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_the_configuration_goes_over_our_settings(model: Model) -> None:
-    path = model.graph("fp32", "encoder", RUNTIME.formats)
+    path = model.graph("fp32", "encoder", FORMATS)
     for threads in (1, 2):
         extra = {"cpu": {"INFERENCE_NUM_THREADS": threads}}
         opened: Any = RUNTIME.open(path, CPU, SessionOptions(1, extra=extra))
@@ -434,7 +435,7 @@ def test_the_configuration_goes_over_our_settings(model: Model) -> None:
 def test_a_second_start_compiles_nothing(model: Model, tmp_path: Path) -> None:
     options = SessionOptions(cache=tmp_path / "not" / "there")
     for name in ("encoder", "decoder"):
-        path = model.graph("fp32", name, RUNTIME.formats)
+        path = model.graph("fp32", name, FORMATS)
         loaded = []
         for _ in range(2):
             opened: Any = RUNTIME.open(path, CPU, options)
@@ -445,13 +446,13 @@ def test_a_second_start_compiles_nothing(model: Model, tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_no_error(model: Model, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    path = model.graph("int8", "encoder", RUNTIME.formats)
+    path = model.graph("int8", "encoder", FORMATS)
     for folder in (tmp_path / "file" / "below", Path("/sys/kernel")):
         RUNTIME.open(path, CPU, SessionOptions(precision="int8", cache=folder)).close()
 
 
 def test_what_is_only_tried_is_not_kept(model: Model, tmp_path: Path) -> None:
-    path = model.graph("int8", "encoder", RUNTIME.formats)
+    path = model.graph("int8", "encoder", FORMATS)
     options = SessionOptions(precision="int8", cache=tmp_path, inspect=True)
     opened = RUNTIME.open(path, CPU, options)
     assert opened.placement.keys() == {"cpu"}
