@@ -54,7 +54,8 @@ def main() -> None:
     models = report.models(options)
     probed = asyncio.run(probe_machine(configuration, models, build=False))
     for model in models:
-        rungs = [v.rung for v in probed.verdicts if v.ok and v.rung.model == model]
+        proven = [v.rung for v in probed.verdicts if v.ok and v.rung.model == model]
+        rungs = [rung for rung in proven if report.is_asked_for(rung, options.only)]
         rows = []
         for rung in rungs:
             if row := _measure(rung, worker, samples, options.rounds):
@@ -70,6 +71,7 @@ def _parse() -> argparse.Namespace:
     parser = report.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=30, help="partials of each kind (30)")
     parser.add_argument("--config", type=Path, help="edged's configuration file")
+    report.add_only(parser)
     return parser.parse_args()
 
 

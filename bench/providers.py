@@ -48,7 +48,9 @@ def main() -> None:
     for model in models:
         verdicts = [v for v in probed.verdicts if v.rung.model == model]
         for verdict in verdicts:
-            if verdict.code in HEARD_ALL_THE_SAME and _is_asked_for(verdict.rung, options.only):
+            if verdict.code in HEARD_ALL_THE_SAME and report.is_asked_for(
+                verdict.rung, options.only
+            ):
                 kept.hear(verdict, chosen, options.config)
         document["models"][model] = rows = _rows(verdicts, chosen, kept)
         report.print_table(f"{model}: word error rate by rung", HEAD, [_cells(row) for row in rows])
@@ -61,9 +63,7 @@ def _parse() -> argparse.Namespace:
     parser = report.parser(__doc__)
     parser.add_argument("--files", type=int, help="only so many, chosen evenly over the sets")
     parser.add_argument("--config", type=Path, help="edged's configuration file")
-    parser.add_argument(
-        "--only", action="append", help='rungs to hear: "openvino cpu", "tflite"; repeatable; all'
-    )
+    report.add_only(parser)
     parser.add_argument(
         "--kept",
         type=Path,
@@ -74,11 +74,6 @@ def _parse() -> argparse.Namespace:
         "--write", type=Path, nargs="?", const=PAGE, help=f"put the table into {PAGE.name}"
     )
     return parser.parse_args()
-
-
-def _is_asked_for(rung: Rung, only: Sequence[str] | None) -> bool:
-    name = f"{rung.provider} {rung.device} {rung.precision} "
-    return only is None or any(name.startswith(f"{words} ") for words in only)
 
 
 # -- hearing --------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench import corpus, environment
+from edged.messages import Rung
 
 MODELS = ("moonshine-tiny-en", "moonshine-base-en")
 
@@ -24,6 +25,18 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--corpus", type=Path, default=corpus.FOLDER, help="folder of the corpus")
     made.add_argument("--output", type=Path, help="write the results as JSON to this file")
     return made
+
+
+def add_only(parser: argparse.ArgumentParser) -> None:
+    """An option that names rungs."""
+    parser.add_argument(
+        "--only", action="append", help='these rungs: "openvino cpu", "tflite"; repeatable; all'
+    )
+
+
+def is_asked_for(rung: Rung, only: Sequence[str] | None) -> bool:
+    name = f"{rung.provider} {rung.device} {rung.precision} "
+    return only is None or any(name.startswith(f"{words} ") for words in only)
 
 
 def models(options: argparse.Namespace) -> Sequence[str]:
