@@ -164,6 +164,7 @@ def mixed_cache(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
+@pytest.mark.timeout(300)
 def test_a_walk_over_three_runtimes_in_the_middle_of_speech_loses_nothing(
     twenty: np.ndarray, mixed_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +223,7 @@ def _mixed(
     async def harm(supervisor: Supervisor) -> None:
         climbing = False
         for name in faults:
-            await asyncio.sleep(moments.uniform(0.8, 1.6))
+            await asyncio.sleep(moments.uniform(0.3, 1.2))
             await supervisor.wait_ready()  # so that it strikes while it serves
             (folder / "next").write_text(name)
             (folder / "next").rename(fault)
