@@ -110,12 +110,14 @@ class Plugins:
         found: Policy = _named(self, "edged_policies", "name", name, "policy")
         return found
 
-    def formats(self, provider: str, device: str) -> frozenset[str]:
-        """Endings of the files that a provider opens on a device; none where there is no such
-        provider."""
+    def formats(self, provider: str, device: str | None = None) -> frozenset[str]:
+        """Endings of the files that a provider opens on a device, or on any; none where there is no
+        such provider."""
         plugin, _ = split(provider)
         found = [item for item in self.providers() if item.name == plugin]
-        return found[0].formats_on(device) if found else frozenset()
+        if not found:
+            return frozenset()
+        return found[0].formats_on(device) if device else found[0].formats
 
     def source(self, scheme: str) -> type[AudioSource] | None:
         """The audio source for a scheme, if there is one."""

@@ -129,6 +129,7 @@ class _Probe:
     ) -> ProbeReport:
         """Everything, put together and saved."""
         machine = self._memory.machine
+        extra = self._configuration.provider_options()
         peaks = await self._fact("peaks", Peaks, _measure_peaks)
         rungs = list(_rungs(models, providers, self._memory.plugins))
         verdicts = [v async for v in self._verdicts(rungs)]
