@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edged.models.flatgraph import quantized
+from edged.models.grid import quantized
 from edged.models.writer import Shape, Tensor, Writer
 
 OPERATOR_SET = 11
