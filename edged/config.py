@@ -103,6 +103,23 @@ class ServerSection(_Section):
     client_queue: int = Field(256, ge=8, description="Events a client may be behind")
 
 
+class VoskSection(_Section):
+    """Clients of Vosk's WebSocket server (docs/protocols.md)."""
+
+    enabled: bool = Field(False, description="Whether to serve them, on server.host")
+    port: int = Field(2700, ge=0, le=65535, description="TCP port; 0 takes any free one")
+
+
+class SherpaSection(_Section):
+    """Clients of sherpa-onnx's streaming WebSocket server (docs/protocols.md)."""
+
+    enabled: bool = Field(False, description="Whether to serve them, on server.host")
+    port: int = Field(6006, ge=0, le=65535, description="TCP port; 0 takes any free one")
+    sample_rate: int = Field(
+        16000, ge=8000, le=192_000, description="Hertz, of the samples that they send"
+    )
+
+
 class TranscriptsSection(_Section):
     """What is remembered."""
 
@@ -136,6 +153,8 @@ class Configuration(BaseSettings):
     engine: EngineSection = EngineSection()
     microphone: MicrophoneSection = MicrophoneSection()
     server: ServerSection = ServerSection()
+    vosk: VoskSection = VoskSection()
+    sherpa: SherpaSection = SherpaSection()
     transcripts: TranscriptsSection = TranscriptsSection()
     log: LogSection = LogSection()
     providers: dict[str, dict[str, Any]] = Field(
@@ -288,11 +307,12 @@ def read_token(section: ServerSection) -> str | None:
     return lines[0]
 
 
-def check_exposure(section: ServerSection, token: str | None) -> None:
+def check_exposure(configuration: Configuration, token: str | None) -> None:
     """Refuse to listen off loopback without a token. Raises ConfigurationError."""
-    if not is_loopback(section.host) and token is None:
+    host = configuration.server.host
+    if not is_loopback(host) and token is None:
         raise ConfigurationError(
-            f"server.host = {section.host} can be reached from other machines: set "
+            f"server.host = {host} can be reached from other machines: set "
             "server.token_file to a file with a secret, or listen on 127.0.0.1"
         )
 

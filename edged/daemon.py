@@ -120,7 +120,7 @@ class Daemon:
             return []
         old, new = self.configuration, self._read_again()
         token = read_token(new.server)
-        check_exposure(new.server, token)
+        check_exposure(new, token)
         rungs, options = ladder(new), choose.worker_options(new)
         self.configuration, self.token = new, token
         set_up(new.log.level)
@@ -134,10 +134,11 @@ class Daemon:
             if getattr(new.server, name) != getattr(old.server, name)
         ]
         sentences = [f"server.{name} changes with the next start, not now" for name in fixed]
-        if new.transcripts != old.transcripts:
-            sentences.append("transcripts changes with the next start, not now")
-        if new.sinks != old.sinks:
-            sentences.append("sinks changes with the next start, not now")
+        sentences += [
+            f"{name} changes with the next start, not now"
+            for name in ("transcripts", "sinks", "vosk", "sherpa")
+            if getattr(new, name) != getattr(old, name)
+        ]
         return sentences
 
     # -- engine -----------------------------------------------------------------------------------

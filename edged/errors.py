@@ -76,3 +76,9 @@ class EngineError(EdgedError):
     """No engine worker can be kept running."""
 
     code = "engine"
+
+
+class ClientError(EdgedError):
+    """A client says something that its protocol does not know."""
+
+    code = "bad_message"

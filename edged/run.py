@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from edged.config import Configuration, check_exposure
+from edged.config import Configuration, check_exposure, read_token
 from edged.daemon import Daemon, ensure_models
 from edged.errors import EdgedError, ModelError
 from edged.log import get_logger
 from edged.notify import notify
 
 if TYPE_CHECKING:
-    from edged.api.server import HttpServer
+    from edged.api.listeners import Listener
 
 log = get_logger(__name__)
 
@@ -23,6 +23,7 @@ log = get_logger(__name__)
 async def run(read: Callable[[], Configuration]) -> None:
     """Serve until a signal says stop. Raises EdgedError when it cannot start."""
     configuration = read()
+    check_exposure(configuration, read_token(configuration.server))
     await ensure_models(configuration)
     daemon = Daemon(configuration, read)
     # The engine loads in its own process while the API is imported here.
@@ -34,36 +35,36 @@ async def run(read: Callable[[], Configuration]) -> None:
 
 
 async def _serve(daemon: Daemon) -> None:
-    from edged.api.app import create_app
-    from edged.api.server import HttpServer
+    from edged.api.listeners import open_listeners
 
-    section = daemon.configuration.server
-    check_exposure(section, daemon.token)
-    server = HttpServer(section)
+    listeners = open_listeners(daemon)
     stop = asyncio.Event()
     reloads = _Reloads(daemon)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reloads.request)
-    serving = asyncio.create_task(server.serve(create_app(daemon)))
+    serving = [asyncio.create_task(listener.serve()) for listener in listeners]
     watching = asyncio.create_task(_watch_engine(daemon))
     stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({serving, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*serving, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
             watching.result()
     finally:
         watching.cancel()
         stopping.cancel()
-        await _shut(daemon, server, serving)
+        await _shut(daemon, listeners, serving)
 
 
-async def _shut(daemon: Daemon, server: HttpServer, serving: asyncio.Task[None]) -> None:
-    """Finals first, then the clients' sockets, then the server."""
+async def _shut(
+    daemon: Daemon, listeners: Sequence[Listener], serving: Sequence[asyncio.Task[None]]
+) -> None:
+    """Finals first, then the clients' sockets, then the servers."""
     await daemon.finish()
-    server.stop()
-    await serving
+    for listener in listeners:
+        listener.stop()
+    await asyncio.gather(*serving)
 
 
 async def _watch_engine(daemon: Daemon) -> None:

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import tomli_w
 
 from edged.audio.files import open_recording
@@ -21,6 +23,12 @@ from edged.models.inventory import store
 from edged.models.store import MANIFEST
 from tests.daemon import DaemonProcess
 
+GUESTS = {
+    f"{protocol}_{key}": value
+    for protocol in ("vosk", "sherpa")
+    for key, value in (("enabled", 1), ("port", 0))
+}
+"""Settings of a daemon that speaks every protocol, on free ports"""
 ROOT = Path(__file__).parent.parent
 MACHINES = ROOT / "tests" / "hardware" / "machines"
 CORPUS = ROOT.parent / "shared" / "corpus"
@@ -46,6 +54,25 @@ def recording() -> Path:
 def speech(recording: Path) -> np.ndarray:
     """The recording as float32 mono at 16 kHz."""
     return np.concatenate(list(open_recording(recording)))
+
+
+@dataclass(frozen=True)
+class Said:
+    """Speech, and what `edged transcribe` writes for it."""
+
+    samples: np.ndarray
+    text: str
+
+
+@pytest.fixture(scope="session")
+def said(speech: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Said:
+    """The first 9 s, three sentences."""
+    file = tmp_path_factory.mktemp("said") / "said.wav"
+    soundfile.write(file, speech[: 9 * 16000], 16000, subtype="PCM_16")
+    samples = np.concatenate(list(open_recording(file)))
+    command = [sys.executable, "-m", "edged", "transcribe", "--model", TINY, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Said(samples, " ".join(done.stdout.split()))
 
 
 @pytest.fixture(scope="session")
@@ -80,9 +107,9 @@ def start_daemon(tmp_path: Path) -> Iterator[Callable[..., DaemonProcess]]:
 
 @pytest.fixture(scope="session")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
-    """One daemon with tiny-en and no microphone, shared by tests that leave it as it was."""
+    """One daemon with tiny-en, every protocol and no microphone, for tests that leave it so."""
     shared = DaemonProcess(
-        tmp_path_factory.mktemp("daemon"), ("--no-microphone", "--model", TINY), {}
+        tmp_path_factory.mktemp("daemon"), ("--no-microphone", "--model", TINY), GUESTS
     )
     shared.wait_ready()
     yield shared

@@ -65,6 +65,13 @@ class DaemonProcess:
     def ws(self, path: str) -> str:
         return f"ws://127.0.0.1:{self.port}{path}"
 
+    def guest(self, protocol: str) -> str:
+        """The address of another protocol's server, likewise: ws://... or tcp://..."""
+        for line in self.log.read_text().splitlines():
+            if "listening on " in line and line.endswith(f" for clients of {protocol}"):
+                return line.split("listening on ")[1].split()[0]
+        raise RuntimeError(f"not listening yet:\n{self.log.read_text()}")
+
     def get(self, path: str) -> tuple[int, Any]:
         """Status and JSON of a GET."""
         try:

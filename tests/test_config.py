@@ -286,11 +286,12 @@ def test_a_reload_changes_the_log_level(reloaded: Reloaded) -> None:
 
 
 def test_a_reload_says_what_it_cannot_change(reloaded: Reloaded) -> None:
-    reloaded.write("[server]\nhost = 'localhost'\nmax_message_bytes = 4096\n")
+    reloaded.write("[server]\nhost = 'localhost'\nmax_message_bytes = 4096\n[vosk]\nenabled = true")
     reloaded.until_logged("configuration reloaded")
     log = reloaded.daemon.log.read_text()
     assert "server.host changes with the next start, not now" in log
     assert "server.max_message_bytes changes with the next start, not now" in log
+    assert "vosk changes with the next start, not now" in log
     assert "server.port" not in log
 
 

@@ -136,14 +136,14 @@ class Served:
             clients=0,
             hello=lambda stream: Hello(stream, None, EngineState(None, None), 16000, False),
         )
-        self.server = HttpServer(section)
+        self.server = HttpServer(section, create_app(self.daemon))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self.server.started(), self._loop).result(30)
 
     async def _run(self) -> None:
-        await self.server.serve(create_app(self.daemon))
+        await self.server.serve()
 
     def call(self, function: Any, *arguments: Any) -> Any:
         """Call in the server's loop."""

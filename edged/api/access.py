@@ -41,7 +41,7 @@ class AccessControl:
             return
         refusal = self._refusal(scope)
         if refusal:
-            await _refuse(scope, receive, send, *refusal)
+            await refuse(scope, receive, send, *refusal)
         elif scope["type"] == "http":
             await self._limited(scope, receive, send)
         else:
@@ -126,13 +126,13 @@ class AccessControl:
 
         refusal = (413, "body_too_large", f"The body is larger than {limit} bytes")
         if int_or_zero(_headers(scope).get("content-length")) > limit:
-            await _refuse(scope, receive, send, *refusal)
+            await refuse(scope, receive, send, *refusal)
             return
         try:
             await self._app(scope, counted, observed)
         except _BodyTooLargeError:
             if not answered:
-                await _refuse(scope, receive, send, *refusal)
+                await refuse(scope, receive, send, *refusal)
 
 
 def _is_preflight(scope: Scope, headers: dict[str, str]) -> bool:
@@ -184,9 +184,10 @@ def _own_names() -> set[str]:
     return {name, f"{name}.local"}
 
 
-async def _refuse(
+async def refuse(
     scope: Scope, receive: Receive, send: Send, status: int, code: str, detail: str
 ) -> None:
+    """Answer a request, or a WebSocket's handshake, with a problem."""
     if scope["type"] == "http":
         await problem(scope["path"], status, code, detail)(scope, receive, send)
         return

@@ -41,6 +41,18 @@ def require_place(daemon: Daemon) -> None:
         raise EngineError("Too many streams; try later", code="too_many_clients")
 
 
+@contextlib.contextmanager
+def attendance(daemon: Daemon) -> Iterator[None]:
+    """One of the places for clients, likewise."""
+    if daemon.clients >= daemon.configuration.server.max_clients:
+        raise EngineError("Too many clients; try later", code="too_many_clients")
+    daemon.clients += 1
+    try:
+        yield
+    finally:
+        daemon.clients -= 1
+
+
 class Intake:
     """One stream of audio that a client sends, and the events that come of it."""
 
@@ -52,12 +64,15 @@ class Intake:
         *,
         partials: bool = True,
         words: bool = False,
+        awaited: bool = False,
     ) -> None:
-        """`publish` is called with every event of the stream, finals with their numbers. Raises
-        AudioError where there is no such layout."""
+        """`publish` is called with every event of the stream, finals with their numbers; `awaited`
+        by a client that sends no more until it has its reply. Raises AudioError where there is no
+        such layout."""
         self.name = f"stream-{next(_numbers)}"
         self._daemon = daemon
         self._publish = publish
+        self._awaited = awaited
         self._converter = PcmConverter(layout)
         self._bytes_per_second = layout.rate * layout.frame_bytes
         self._bad_samples = 0
@@ -88,7 +103,7 @@ class Intake:
         if len(self._unheard) >= self.stream.chunk_seconds * self._bytes_per_second:
             waited = time.monotonic() - self._listening_since
             await self._take_in()
-            if waited > WAITED_SECONDS:
+            if waited > WAITED_SECONDS and not self._awaited:
                 await self._rest()
             self._listening_since = time.monotonic()
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from edged.api.intake import Intake, place
+from edged.api.race import race
 from edged.audio.pcm import PcmFormat
 from edged.daemon import MICROPHONE, Daemon
 from edged.errors import AudioError, EngineError
@@ -44,7 +45,7 @@ async def follow_microphone(websocket: WebSocket) -> None:
     try:
         await _send(websocket, daemon.hello(MICROPHONE))
         partials = _flag(websocket, "partials", True)
-        await _race(
+        await race(
             _forward(websocket, subscriber, partials),
             _until_gone(websocket),
             _let_go(websocket, subscriber),
@@ -92,25 +93,6 @@ def _reason(message: str) -> str:
 
 async def _send(websocket: WebSocket, event: Event) -> None:
     await websocket.send_text(encode(event).decode())
-
-
-async def _race(*awaitables: Awaitable[None]) -> None:
-    """Run until the first is over, then end the others."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception) and not _is_disconnect(result):
-            raise result
-
-
-def _is_disconnect(error: Exception) -> bool:
-    # Starlette raises RuntimeError for a send after the close that a client's end brought about.
-    return isinstance(error, (WebSocketDisconnect, RuntimeError))
 
 
 async def _until_gone(websocket: WebSocket) -> None:
@@ -172,7 +154,7 @@ class _StreamSession:
         self._daemon.engine_listeners.add(self._engine_changed)
         try:
             await _send(self._websocket, self._daemon.hello(self._intake.name))
-            await _race(
+            await race(
                 _forward(self._websocket, self._subscriber, self._partials),
                 self._receive(),
                 self._give_up(),

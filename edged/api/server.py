@@ -50,24 +50,26 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """Serves an application on TCP and on a Unix socket."""
 
-    def __init__(self, section: ServerSection) -> None:
+    def __init__(self, section: ServerSection, app: ASGIApp) -> None:
         """Bind. Raises PortInUseError."""
-        self._tcp = _listen_tcp(section.host, section.port)
+        self._bind(section, app, "--port")
         path = _unix_path(section)
-        self._unix = _listen_unix(path) if path else None
+        self._unix = listen_unix(path) if path else None
         self._unix_path = path if self._unix else None
-        self._section = section
+
+    def _bind(self, section: ServerSection, app: ASGIApp, setting: str) -> None:
+        self._section, self._app = section, app
+        self._tcp = listen_tcp(section.host, section.port, setting)
         self.port: int = self._tcp.getsockname()[1]
 
     @property
     def url(self) -> str:
-        host = self._section.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return f"http://{address(self._section.host, self.port)}"
 
-    async def serve(self, app: ASGIApp) -> None:
+    async def serve(self) -> None:
         """Serve until `stop`."""
         configuration = uvicorn.Config(
-            app,
+            self._app,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -99,7 +101,27 @@ class HttpServer:
         self._server.stop()
 
 
-def _listen_tcp(host: str, port: int) -> socket.socket:
+class GuestServer(HttpServer):
+    """Serves the WebSockets of another project's protocol, on a TCP port of its own."""
+
+    def __init__(self, section: ServerSection, app: ASGIApp, port: int, protocol: str) -> None:
+        """Bind; `protocol` is a section of the configuration. Raises PortInUseError."""
+        self._bind(section.model_copy(update={"port": port}), app, f"{protocol}.port")
+        self._unix = self._unix_path = None
+        self._protocol = protocol
+
+    @property
+    def url(self) -> str:
+        return f"ws://{address(self._section.host, self.port)} for clients of {self._protocol}"
+
+
+def address(host: str, port: int) -> str:
+    """Host and port as they stand in a URL."""
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def listen_tcp(host: str, port: int, setting: str) -> socket.socket:
+    """Listen on a port, which `setting` changes. Raises PortInUseError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -112,7 +134,7 @@ def _listen_tcp(host: str, port: int) -> socket.socket:
         sock.close()
         raise PortInUseError(
             f"Cannot listen on {host} port {port} ({error.strerror}). "
-            "Another edged may be running; else choose another port with --port"
+            f"Another edged may be running; else choose another port with {setting}"
         ) from error
     sock.listen(128)
     sock.setblocking(False)
@@ -125,7 +147,7 @@ def _unix_path(section: ServerSection) -> Path | None:
     return Path(section.unix_socket) if section.unix_socket else None
 
 
-def _listen_unix(path: Path) -> socket.socket | None:
+def listen_unix(path: Path) -> socket.socket | None:
     """Listen on a path, for this user and group; None, with a log line, where that cannot be."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

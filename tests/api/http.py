@@ -58,13 +58,14 @@ def ask(
     headers: dict[str, str] | None = None,
     body: Any = None,
     address: str = "127.0.0.1",
+    port: int | None = None,
     unix: bool = False,
 ) -> Answer:
     """One request; an iterator as `body` is sent in chunks, of unannounced length."""
     if unix:
         connection: http.client.HTTPConnection = _UnixConnection(daemon.unix_socket)
     else:
-        connection = http.client.HTTPConnection(address, daemon.port, timeout=SECONDS)
+        connection = http.client.HTTPConnection(address, port or daemon.port, timeout=SECONDS)
     try:
         connection.request(
             method, path, body, headers or {}, encode_chunked=isinstance(body, Iterator)
