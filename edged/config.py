@@ -120,6 +120,24 @@ class SherpaSection(_Section):
     )
 
 
+class WyomingSection(_Section):
+    """Clients that speak Wyoming, Home Assistant for one (docs/protocols.md)."""
+
+    enabled: bool = Field(False, description="Whether to serve them, on server.host")
+    port: int = Field(10300, ge=0, le=65535, description="TCP port; 0 takes any free one")
+    unix_socket: str = Field("", description="Path of a Unix socket beside it; empty: none")
+    open_to_network: bool = Field(
+        False,
+        description="Wyoming knows no passwords: off loopback, whoever reaches the port may use it",
+    )
+    zeroconf: bool = Field(
+        False, description="Announce it on the network as _wyoming._tcp, where it can be reached"
+    )
+    microphone: bool = Field(
+        False, description="Send the microphone's audio to clients that connect and say nothing"
+    )
+
+
 class TranscriptsSection(_Section):
     """What is remembered."""
 
@@ -155,6 +173,7 @@ class Configuration(BaseSettings):
     server: ServerSection = ServerSection()
     vosk: VoskSection = VoskSection()
     sherpa: SherpaSection = SherpaSection()
+    wyoming: WyomingSection = WyomingSection()
     transcripts: TranscriptsSection = TranscriptsSection()
     log: LogSection = LogSection()
     providers: dict[str, dict[str, Any]] = Field(
@@ -309,11 +328,19 @@ def read_token(section: ServerSection) -> str | None:
 
 def check_exposure(configuration: Configuration, token: str | None) -> None:
     """Refuse to listen off loopback without a token. Raises ConfigurationError."""
-    host = configuration.server.host
-    if not is_loopback(host) and token is None:
+    host, wyoming = configuration.server.host, configuration.wyoming
+    if is_loopback(host):
+        return
+    if token is None:
         raise ConfigurationError(
             f"server.host = {host} can be reached from other machines: set "
             "server.token_file to a file with a secret, or listen on 127.0.0.1"
+        )
+    if wyoming.enabled and not wyoming.open_to_network:
+        raise ConfigurationError(
+            f"server.host = {host} can be reached from other machines, and Wyoming knows no "
+            "passwords: set wyoming.open_to_network = true if whoever reaches port "
+            f"{wyoming.port} may use it, or wyoming.enabled = false"
         )
 
 

@@ -36,6 +36,7 @@ from edged.notify import notify
 from edged.plugins import Plugins
 from edged.recognizer import SAMPLE_RATE
 from edged.sinks import Sinks
+from edged.tap import Tap
 from edged.transcripts import TranscriptStore
 
 log = get_logger(__name__)
@@ -68,6 +69,8 @@ class Daemon:
         self.engine_listeners: set[Callable[[EngineChanged], None]] = set()
         """Client streams that want to know of a change"""
         self.microphone: Microphone | None = None
+        self.tap = Tap()
+        """The microphone's audio"""
         self._stream: Stream | None = None
         self._muted = configuration.microphone.muted
         self.started = time.monotonic()
@@ -136,7 +139,7 @@ class Daemon:
         sentences = [f"server.{name} changes with the next start, not now" for name in fixed]
         sentences += [
             f"{name} changes with the next start, not now"
-            for name in ("transcripts", "sinks", "vosk", "sherpa")
+            for name in ("transcripts", "sinks", "vosk", "sherpa", "wyoming")
             if getattr(new, name) != getattr(old, name)
         ]
         return sentences
@@ -182,18 +185,29 @@ class Daemon:
         section = self.configuration.microphone
         stream = self.supervisor.open(self._heard, words=True, live=True)
         self._stream = stream
+        self.tap.begin(stream)
         self.microphone = Microphone(
             SourceOptions(
                 section.source, section.channel, section.rate, section.encoding, section.channels
             ),
             stream,
             muted=self._muted,
-            on_audio=lambda: self.supervisor.notify(stream),
-            on_gap=lambda start, end, reason: self.supervisor.gap(stream, start, end, reason),
+            on_audio=lambda: self._take_in(stream),
+            on_gap=lambda start, end, reason: self._miss(stream, start, end, reason),
             on_quiet=lambda: self._fall_silent(stream),
             on_end=lambda: self._source_ended(stream),
         )
         self.microphone.start()
+
+    def _take_in(self, stream: Stream) -> None:
+        """There is more of the microphone's audio."""
+        self.supervisor.notify(stream)
+        self.tap.flow(stream)
+
+    def _miss(self, stream: Stream, start: int, end: int, reason: str) -> None:
+        """There is none from `start` to `end`."""
+        self.supervisor.gap(stream, start, end, reason)
+        self.tap.skip(end)
 
     def _fall_silent(self, stream: Stream) -> None:
         """Muted or lost: what was being said ends here."""

@@ -25,7 +25,7 @@ from tests.daemon import DaemonProcess
 
 GUESTS = {
     f"{protocol}_{key}": value
-    for protocol in ("vosk", "sherpa")
+    for protocol in ("vosk", "sherpa", "wyoming")
     for key, value in (("enabled", 1), ("port", 0))
 }
 """Settings of a daemon that speaks every protocol, on free ports"""

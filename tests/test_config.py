@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 from websockets.sync.client import connect
 
-from edged.config import Configuration, ServerSection, load, read_token
+from edged.config import Configuration, ServerSection, check_exposure, load, read_token
 from edged.errors import ConfigurationError
 from tests.api.http import ask
 from tests.conftest import TINY
@@ -216,6 +216,22 @@ def test_an_empty_or_unreadable_token_is_refused(token_file: Path, content: byte
 def test_a_token_file_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_token(ServerSection(token_file=tmp_path / "missing"))
+
+
+def test_off_loopback_wyoming_is_open_only_by_word() -> None:
+    network = ServerSection(host="0.0.0.0")
+    off, closed, opened = (
+        Configuration.model_validate({"server": network, "wyoming": section})
+        for section in ({}, {"enabled": True}, {"enabled": True, "open_to_network": True})
+    )
+    for configuration in (off, closed, opened):
+        with pytest.raises(ConfigurationError, match=r"server\.token_file"):
+            check_exposure(configuration, None)
+    check_exposure(off, "secret")
+    check_exposure(opened, "secret")
+    check_exposure(Configuration.model_validate({"wyoming": {"enabled": True}}), None)
+    with pytest.raises(ConfigurationError, match=r"wyoming\.open_to_network"):
+        check_exposure(closed, "secret")
 
 
 # -- `edged config` -----------------------------------------------------------------------------

@@ -34,4 +34,8 @@ def open_listeners(daemon: Daemon) -> list[Listener]:
         from edged.api import sherpa
 
         listeners.append(sherpa.listen(daemon))
+    if configuration.wyoming.enabled:
+        from edged.api import wyoming
+
+        listeners.append(wyoming.Listener(daemon))
     return listeners
