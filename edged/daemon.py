@@ -27,6 +27,7 @@ from edged.messages import (
     Hello,
     Ready,
     Rung,
+    Turns,
 )
 from edged.microphone import Microphone, MicrophoneState, SourceOptions
 from edged.models.inventory import imported_sources, store
@@ -283,8 +284,18 @@ class Daemon:
 
     # -- for clients ----------------------------------------------------------------------------
 
-    def open_stream(self, listener: Listener, *, partials: bool, words: bool) -> Stream:
-        return self.supervisor.open(listener, partials=partials, words=words)
+    def open_stream(
+        self,
+        listener: Listener,
+        *,
+        partials: bool,
+        words: bool,
+        tokens: bool = False,
+        turns: Turns | None = None,
+    ) -> Stream:
+        return self.supervisor.open(
+            listener, partials=partials, words=words, tokens=tokens, turns=turns
+        )
 
     def hello(self, stream: str) -> Hello:
         engine = self.supervisor.state

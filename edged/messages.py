@@ -54,6 +54,19 @@ class EngineState(Struct, frozen=True):
 # -- daemon to worker ---------------------------------------------------------------------------
 
 
+class Turns(Struct, frozen=True):
+    """When the utterances of a stream begin and end, as far as its client says so; in samples."""
+
+    onset: float | None = None
+    """Probability of speech from which one may begin"""
+    preroll: int | None = None
+    """Audio before its onset that belongs to it"""
+    early: int | None = None
+    """Silence that ends one whose text reads as finished"""
+    late: int | None = None
+    """Silence that ends any"""
+
+
 class Open(Message, tag="open", frozen=True):
     """Begin a stream. Its ring's descriptor comes with this message."""
 
@@ -66,6 +79,9 @@ class Open(Message, tag="open", frozen=True):
     words: bool = False
     live: bool = False
     """Its audio comes at the pace of time, so that falling behind is a fault"""
+    tokens: bool = False
+    turns: Turns | None = None
+    """None for the engine's own rules"""
 
 
 class Audio(Message, tag="audio", frozen=True):
@@ -167,6 +183,16 @@ class SpokenWord(Struct, frozen=True):
     confidence: float
 
 
+class SpokenToken(Struct, frozen=True):
+    """A token of a final."""
+
+    number: int
+    """In the model's vocabulary"""
+    data: bytes
+    """Its share of the text, in UTF-8"""
+    log_probability: float
+
+
 class Said(Message, tag="said", frozen=True):
     """An utterance is over."""
 
@@ -184,6 +210,7 @@ class Said(Message, tag="said", frozen=True):
     words: list[SpokenWord] = []
     degenerate: bool = False
     """The text goes in circles, or has no end"""
+    tokens: list[SpokenToken] = []
 
 
 class Passed(Message, tag="passed", frozen=True):
@@ -343,6 +370,8 @@ class Final(Message, tag="final", frozen=True, omit_defaults=True):
     id: int | None = None
     """Its number in the transcript store"""
     words: list[EventWord] | None = None
+    tokens: list[SpokenToken] | None = None
+    """For protocols that tell of tokens; never stored"""
 
 
 class Gap(Message, tag="gap", frozen=True):

@@ -53,6 +53,17 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a hypothesis."""
+
+    number: int
+    """In the model's vocabulary"""
+    data: bytes
+    """Its share of the text in UTF-8, which may end inside a character"""
+    log_probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """What an utterance, or its beginning, seems to say."""
 
@@ -69,6 +80,8 @@ class Hypothesis:
     finished: bool = False
     """Whether the text reads as a finished sentence, so that the endpoint may come early"""
     words: tuple[Word, ...] = ()
+    tokens: tuple[Token, ...] = ()
+    """Of a final, where the model writes in tokens: their shares in a row are `text`"""
 
 
 @dataclass(frozen=True, slots=True)

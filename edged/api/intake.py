@@ -13,7 +13,7 @@ from typing import Any
 from edged.audio.pcm import PcmConverter, PcmFormat
 from edged.daemon import FINISH_SECONDS, Daemon
 from edged.errors import EngineError
-from edged.messages import Error, Event
+from edged.messages import Error, Event, Turns
 from edged.recognizer import SAMPLE_RATE
 
 PIECE = SAMPLE_RATE
@@ -65,6 +65,8 @@ class Intake:
         partials: bool = True,
         words: bool = False,
         awaited: bool = False,
+        tokens: bool = False,
+        turns: Turns | None = None,
     ) -> None:
         """`publish` is called with every event of the stream, finals with their numbers; `awaited`
         by a client that sends no more until it has its reply. Raises AudioError where there is no
@@ -86,7 +88,9 @@ class Intake:
         """One at a time converts and writes: the client's audio keeps its order"""
         self._finishing = False
         """Whether no more audio is taken: the client or the daemon has had its last word"""
-        self.stream = daemon.open_stream(self.tell, partials=partials, words=words)
+        self.stream = daemon.open_stream(
+            self.tell, partials=partials, words=words, tokens=tokens, turns=turns
+        )
 
     def tell(self, event: Event) -> None:
         """Publish an event of this stream; finals are stored, and sinks are told."""

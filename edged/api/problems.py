@@ -15,7 +15,7 @@ from edged.log import get_logger
 
 log = get_logger(__name__)
 
-OPENAI_PATHS = ("/v1/audio/",)
+OPENAI_PATHS = ("/v1/audio/", "/v1/realtime")
 _STATUS = {
     "audio_too_long": 413,
     "body_too_large": 413,
@@ -78,14 +78,31 @@ ERRORS = described(401, 403, 413, 422)
 """What every route may answer"""
 
 
-def problem(path: str, status: int, code: str, detail: str) -> JSONResponse:
+class FieldError(EdgedError):
+    """One field of a request asks for what cannot be."""
+
+    def __init__(self, message: str, *, code: str, param: str) -> None:
+        super().__init__(message, code=code)
+        self.param = param
+
+
+def openai_error(error: EdgedError) -> dict[str, Any]:
+    """The inside of OpenAI's error."""
+    status = _STATUS.get(error.code, 400)
+    return _openai(status, error.code, error.message, getattr(error, "param", None))
+
+
+def _openai(status: int, code: str, message: str, param: str | None) -> dict[str, Any]:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"message": message, "type": kind, "param": param, "code": code}
+
+
+def problem(
+    path: str, status: int, code: str, detail: str, param: str | None = None
+) -> JSONResponse:
     """An error response in the shape that belongs to the path."""
     if path.startswith(OPENAI_PATHS):
-        kind = "invalid_request_error" if status < 500 else "server_error"
-        body: dict[str, Any] = {
-            "error": {"message": detail, "type": kind, "param": None, "code": code}
-        }
-        return JSONResponse(body, status)
+        return JSONResponse({"error": _openai(status, code, detail, param)}, status)
     content = Problem(
         title=_TITLES.get(status, "Error"), status=status, code=code, detail=detail
     ).model_dump()
@@ -98,7 +115,8 @@ def install(app: FastAPI) -> None:
     async def edged_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, EdgedError)
         status = _STATUS.get(error.code, 400)
-        return problem(request.url.path, status, error.code, error.message)
+        param = getattr(error, "param", None)
+        return problem(request.url.path, status, error.code, error.message, param)
 
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -111,7 +129,8 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"])
-        return problem(request.url.path, 422, "invalid_request", f"{place}: {fault['msg']}")
+        param = str(fault["loc"][-1])
+        return problem(request.url.path, 422, "invalid_request", f"{place}: {fault['msg']}", param)
 
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         log.exception("%s failed", request.url.path, exc_info=error)

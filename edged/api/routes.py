@@ -199,7 +199,9 @@ async def models(request: Request) -> schemas.Models:
     """
     daemon = _daemon(request)
     names = dict.fromkeys([*(source.name for source in SOURCES), *daemon.models.names()])
-    return schemas.Models(models=[_model(daemon, name) for name in names])
+    found = [_model(daemon, name) for name in names]
+    usable = [schemas.OpenAIModel(id=model.name) for model in found if model.usable]
+    return schemas.Models(models=found, data=usable)
 
 
 def _model(daemon: Daemon, name: str) -> schemas.Model:

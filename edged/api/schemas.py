@@ -186,6 +186,15 @@ class Plugins(BaseModel):
     providers: list[Provider]
 
 
+class OpenAIModel(BaseModel):
+    """A model in OpenAI's list."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "edged"
+
+
 class Model(BaseModel):
     """A model in the store."""
 
@@ -200,9 +209,11 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """The models of this machine."""
+    """The models of this machine, and in `data` the usable ones in OpenAI's form."""
 
     models: list[Model]
+    object: Literal["list"] = "list"
+    data: list[OpenAIModel]
 
 
 class MuteOrder(BaseModel):
@@ -220,10 +231,20 @@ class Usage(BaseModel):
     seconds: int
 
 
+class Logprob(BaseModel):
+    """One token; the bytes of all in a row are the text."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
 class Transcription(BaseModel):
     """OpenAI's answer to `response_format=json`."""
 
     text: str
+    logprobs: list[Logprob] | None = Field(None, description="If `include[]` asks for them")
+    warnings: list[str] | None = Field(None, description="Fields that could not be heeded")
     usage: Usage
 
 
@@ -238,8 +259,8 @@ class Segment(BaseModel):
     tokens: list[int] = []
     temperature: float = 0.0
     avg_logprob: float
-    compression_ratio: float = 1.0
-    no_speech_prob: float = 0.0
+    compression_ratio: float
+    no_speech_prob: float = Field(0.0, description="Always 0: what is no speech is no segment")
 
 
 class VerboseWord(BaseModel):
@@ -259,16 +280,8 @@ class VerboseTranscription(BaseModel):
     text: str
     segments: list[Segment] | None = None
     words: list[VerboseWord] | None = None
+    warnings: list[str] | None = Field(None, description="Fields that could not be heeded")
     usage: Usage
-
-
-class OpenAIModel(BaseModel):
-    """A model in OpenAI's list."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int = 0
-    owned_by: str = "edged"
 
 
 HARDWARE: dict[str, Any] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +16,13 @@ from edged.audio.pcm import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS, Mixer, Pcm
 from edged.errors import AudioError
 
 BLOCK_FRAMES = 65536
+STALL_SECONDS = 20.0
+"""Longest wait for the next samples from ffmpeg"""
+CONTAINERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,"
+    "mpegts,ogg,rm,tta,voc,w64,wav,wv"
+)
+"""What ffmpeg may open: files that hold their audio themselves"""
 
 
 def open_recording(path: str | Path, name: str | None = None) -> Iterator[np.ndarray]:
@@ -85,22 +94,35 @@ def _ffmpeg_blocks(path: Path, name: str) -> Iterator[np.ndarray]:
             "For other kinds run: sudo apt-get install ffmpeg",
             code="unknown_audio",
         )
-    command = [program, "-v", "error", "-nostdin", "-i", f"file:{path}", "-f", "f32le"]
-    command += ["-ac", "1", "-ar", "16000", "-"]
+    # A playlist would have it open whatever the sender names: other files of ours, other machines.
+    command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file"]
+    command += ["-format_whitelist", CONTAINERS, "-i", f"file:{path}", "-vn", "-sn", "-dn"]
+    command += ["-f", "f32le", "-ac", "1", "-ar", "16000", "-"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    first = process.stdout.read(4 * BLOCK_FRAMES)
+    first = _read(process, name)
     if not first:
         process.communicate()
         raise AudioError(f"{name} is no audio that ffmpeg can read", code="unknown_audio")
-    return _converted(process, first)
+    return _converted(process, first, name)
 
 
-def _converted(process: subprocess.Popen[bytes], first: bytes) -> Iterator[np.ndarray]:
+def _converted(process: subprocess.Popen[bytes], first: bytes, name: str) -> Iterator[np.ndarray]:
     converter = PcmConverter(PcmFormat(encoding="f32le"))
-    assert process.stdout is not None
     with process:
         data = first
         while data:
             yield converter.feed(data)
-            data = process.stdout.read(4 * BLOCK_FRAMES)
+            data = _read(process, name)
+
+
+def _read(process: subprocess.Popen[bytes], name: str) -> bytes:
+    """What ffmpeg has converted meanwhile; nothing at its end. Raises AudioError if it hangs."""
+    assert process.stdout is not None
+    if select.select([process.stdout], [], [], STALL_SECONDS)[0]:
+        return os.read(process.stdout.fileno(), 4 * BLOCK_FRAMES)
+    process.kill()
+    process.communicate()
+    raise AudioError(
+        f"ffmpeg makes nothing of {name} for {STALL_SECONDS:.0f} s. Convert it to WAV or FLAC",
+        code="damaged_audio",
+    )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from edged.engine.guard import Evidence
+from edged.messages import Turns
 from edged.recognizer import SAMPLE_RATE
 
 
@@ -37,6 +38,32 @@ class Endpointing:
     """Length at which it is cut"""
     cut_window: int = _samples(4.0)
     """How far back from the limit the cut may lie"""
+
+
+SHORTEST_SILENCE, LONGEST_SILENCE = 2 * 512, _samples(10.0)
+"""That may end an utterance: one window for its tail, and one more to be sure"""
+LONGEST_PREROLL = _samples(5.0)
+
+
+def rules(turns: Turns | None) -> Endpointing:
+    """The engine's rules, with what a client wants else as far as it can be."""
+    usual = Endpointing()
+    if turns is None:
+        return usual
+    late = _within(turns.late, usual.late, SHORTEST_SILENCE, LONGEST_SILENCE)
+    return replace(
+        usual,
+        onset=usual.onset if turns.onset is None else turns.onset,
+        offset=min(usual.offset, usual.onset if turns.onset is None else turns.onset),
+        preroll=_within(turns.preroll, usual.preroll, 0, LONGEST_PREROLL),
+        tail=min(usual.tail, late - 512),
+        early=_within(turns.early, usual.early, SHORTEST_SILENCE, late),
+        late=late,
+    )
+
+
+def _within(wanted: int | None, usual: int, least: int, most: int) -> int:
+    return min(max(usual if wanted is None else wanted, least), most)
 
 
 class Turn(Enum):

@@ -14,7 +14,17 @@ import numpy as np
 from edged.engine.endpointer import Endpointer, Endpointing, Turn
 from edged.engine.guard import is_speech
 from edged.engine.stabilizer import Stabilizer
-from edged.messages import Began, Heard, Mark, Passed, Report, Said, SpokenWord, Working
+from edged.messages import (
+    Began,
+    Heard,
+    Mark,
+    Passed,
+    Report,
+    Said,
+    SpokenToken,
+    SpokenWord,
+    Working,
+)
 from edged.recognizer import SAMPLE_RATE, Decoding, Hypothesis, Recognizer, VoiceDetector
 
 View = Callable[[int, int], np.ndarray]
@@ -53,12 +63,14 @@ class Pipeline:
         floor: int = 0,
         words: bool = False,
         rules: Endpointing | None = None,
+        tokens: bool = False,
     ) -> None:
         self._stream = stream
         self._view = view
         self._detector = detector
         self._recognizer = recognizer
         self._words = words
+        self._tokens = tokens
         self._rules = rules or Endpointing()
         self._endpointer = Endpointer(self._rules, detector.window, position, floor)
         self._detector_state: object | None = None
@@ -228,6 +240,9 @@ class Pipeline:
                 SpokenWord(w.text, start + w.start, start + w.end, w.confidence)
                 for w in guess.words
             ],
+            tokens=[SpokenToken(t.number, t.data, t.log_probability) for t in guess.tokens]
+            if self._tokens
+            else [],
         )
 
     def _restart(self, position: int, floor: int) -> Passed:

@@ -28,6 +28,7 @@ from edged.messages import (
     Passed,
     Said,
     SpeechStarted,
+    Turns,
 )
 from edged.recognizer import SAMPLE_RATE
 
@@ -61,12 +62,16 @@ class Stream:
         partials: bool = True,
         words: bool = False,
         live: bool = False,
+        tokens: bool = False,
+        turns: Turns | None = None,
         ring_seconds: float = RING_SECONDS,
     ) -> None:
         self.number = number
         self.partials = partials
         self.words = words
         self.live = live
+        self.tokens = tokens
+        self.turns = turns
         self.ring = AudioRing.create(round(ring_seconds * SAMPLE_RATE))
         self.written = 0
         self.told = 0
@@ -227,6 +232,7 @@ class Stream:
             latency=latency,
             clock=round(self.clock_of(report.start), 4),
             words=words if self.words else None,
+            tokens=report.tokens if self.tokens else None,
         )
 
     def _abandon(self, end: int) -> None:

@@ -38,6 +38,7 @@ from edged.messages import (
     Report,
     Rung,
     Said,
+    Turns,
     Working,
 )
 from edged.recognizer import SAMPLE_RATE
@@ -325,11 +326,26 @@ class Supervisor:
     # -- streams --------------------------------------------------------------------------------
 
     def open(
-        self, listener: Listener, *, partials: bool = True, words: bool = False, live: bool = False
+        self,
+        listener: Listener,
+        *,
+        partials: bool = True,
+        words: bool = False,
+        live: bool = False,
+        tokens: bool = False,
+        turns: Turns | None = None,
     ) -> Stream:
         """Begin a stream; audio may be written at once, whatever the worker does."""
         self._numbers += 1
-        stream = Stream(self._numbers, listener, partials=partials, words=words, live=live)
+        stream = Stream(
+            self._numbers,
+            listener,
+            partials=partials,
+            words=words,
+            live=live,
+            tokens=tokens,
+            turns=turns,
+        )
         stream.engine = self.state
         self._streams[stream.number] = stream
         self._introduce(stream)
@@ -387,6 +403,8 @@ class Supervisor:
             stream.partials,
             stream.words,
             stream.live,
+            stream.tokens,
+            stream.turns,
         )
         self._worker.send(opening, [stream.ring.fd])
         for mark in stream.marks:

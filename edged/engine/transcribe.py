@@ -10,7 +10,7 @@ import numpy as np
 
 from edged.engine.supervisor import Supervisor
 from edged.errors import AudioError
-from edged.messages import Event
+from edged.messages import Event, Turns
 from edged.recognizer import SAMPLE_RATE
 
 PIECE = SAMPLE_RATE
@@ -23,13 +23,15 @@ async def transcribe(
     listener: Callable[[Event], None],
     *,
     words: bool = False,
+    tokens: bool = False,
+    turns: Turns | None = None,
     longest_seconds: float = float("inf"),
 ) -> float:
     """Recognise float32 blocks at 16 kHz; events go to `listener`. Returns the length in seconds.
 
     Raises AudioError for no audio at all, or for more than `longest_seconds`.
     """
-    stream = supervisor.open(listener, partials=False, words=words)
+    stream = supervisor.open(listener, partials=False, words=words, tokens=tokens, turns=turns)
     try:
         while (block := await asyncio.to_thread(next, blocks, None)) is not None:
             await _write(supervisor, stream, block)

@@ -81,6 +81,7 @@ class _Stream:
 
     def __init__(self, command: Open, fd: int, engine: _Engine) -> None:
         from edged.audio.ring import AudioRing
+        from edged.engine.endpointer import rules
         from edged.engine.pipeline import Pipeline
 
         self.ring = AudioRing(fd)
@@ -99,6 +100,8 @@ class _Stream:
             command.position,
             command.floor,
             command.words,
+            rules(command.turns),
+            command.tokens,
         )
 
     @property

@@ -28,7 +28,7 @@ from edged.models.networks import Networks, OpenNetworks
 from edged.models.static_networks import StaticNetworks
 from edged.models.store import Model
 from edged.models.tokenizer import END, START, Tokenizer
-from edged.recognizer import SAMPLE_RATE, Decoding, Hypothesis, OpenSession, Recognizer, Word
+from edged.recognizer import SAMPLE_RATE, Decoding, Hypothesis, OpenSession, Recognizer, Token, Word
 
 MINIMUM_SAMPLES = 1600
 """Shorter audio is padded to this; the convolutions need 1,727 samples with the padding."""
@@ -209,6 +209,14 @@ class Moonshine(Recognizer):
         firsts = [i for i, t in enumerate(said) if i == 0 or self._tokenizer.starts_word(t)]
         return itertools.pairwise([*firsts, len(said)])
 
+    def tokens(self, decoded: _Decoded) -> tuple[Token, ...]:
+        said, likely = decoded.said, decoded.log_probabilities
+        shares = self._tokenizer.pieces(said)
+        return tuple(
+            Token(number, data, min(0.0, chosen))
+            for number, data, chosen in zip(said, shares, likely, strict=False)
+        )
+
     def words(self, attempt: _Try, samples: np.ndarray) -> tuple[Word, ...]:
         """Times of the words, from the cross-attention of one run over the chosen tokens."""
         said = attempt.decoded.said
@@ -254,6 +262,7 @@ class _MoonshineDecoding(Decoding):
             retried=attempt.failed,
             degenerate=self._model.is_degenerate(attempt.decoded),
             words=self._model.words(attempt, samples) if words else (),
+            tokens=self._model.tokens(attempt.decoded),
         )
 
 

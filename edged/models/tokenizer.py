@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 UNKNOWN, START, END = 0, 1, 2
@@ -48,7 +48,24 @@ class Tokenizer:
         joined = b"".join(self._tokens[token] for token in known)
         return joined.decode("utf-8", "replace").replace(_WORD_START, " ").strip()
 
+    def pieces(self, tokens: Iterable[int]) -> list[bytes]:
+        """Each token's share of `text` in UTF-8: in a row they are all of it."""
+        known = (token if END < token < len(self._tokens) else UNKNOWN for token in tokens)
+        shares = [b"" if token == UNKNOWN else self._tokens[token] for token in known]
+        shares = [share.replace(_WORD_START.encode(), b" ") for share in shares]
+        _strip(shares, range(len(shares)), bytes.lstrip)
+        _strip(shares, reversed(range(len(shares))), bytes.rstrip)
+        return shares
+
     def starts_word(self, token: int) -> bool:
         """Whether `token` begins a new word."""
         known = END < token < len(self._tokens)
         return known and self._tokens[token].startswith(_WORD_START.encode())
+
+
+def _strip(shares: list[bytes], order: Iterable[int], strip: Callable[[bytes], bytes]) -> None:
+    """Take the spaces from one end of the text, which may be whole tokens."""
+    for index in order:
+        shares[index] = strip(shares[index])
+        if shares[index]:
+            return

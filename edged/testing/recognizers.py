@@ -74,6 +74,9 @@ def _require_sound(hypothesis: Hypothesis, what: str) -> None:
     sound = all(math.isfinite(share) and 0 <= share <= 1 for share in shares)
     require(sound, f"{what}: confidence {hypothesis.confidence}, certainty {hypothesis.certainty}")
     words = len(hypothesis.text.split())
+    spelled = b"".join(token.data for token in hypothesis.tokens).decode("utf-8", "replace")
+    whole = not hypothesis.tokens or spelled == hypothesis.text
+    require(whole, f"{what}: the tokens spell {spelled!r}, the text is {hypothesis.text!r}")
     count = len(hypothesis.certainty)
     require(count in {0, words}, f"{what}: certainty of {count} words, the text has {words}")
 

@@ -308,7 +308,7 @@ def test_a_flac_that_ends_early_is_read_or_refused(
         ({"language": "de"}, 400),
         ({"language": "klingon"}, 400),
         ({"response_format": "pdf"}, 422),
-        ({"response_format": "diarized_json"}, 422),
+        ({"response_format": "diarized_json"}, 400),
         ({"temperature": "hot"}, 422),
         ({"stream": "perhaps"}, 422),
         ({"timestamp_granularities[]": "syllable"}, 422),

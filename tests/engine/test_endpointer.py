@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from edged.engine.endpointer import Endpointer, Endpointing, Turn
+from edged.engine.endpointer import Endpointer, Endpointing, Turn, rules
+from edged.messages import Turns
 
 WINDOW = 512
 RULES = Endpointing()
@@ -84,3 +85,27 @@ def test_a_restart_forgets_what_was_heard() -> None:
     assert endpointer.evidence.total == 0
     assert turns(endpointer, [0.9, 0.9])[-1] is Turn.BEGAN
     assert endpointer.start == 4 * WINDOW
+
+
+def test_without_wishes_the_rules_are_the_engines_own() -> None:
+    assert rules(None) == rules(Turns()) == RULES
+
+
+@pytest.mark.parametrize("silence", [0, 1, 1024, 3200, 8000, 10**9])
+def test_a_wished_silence_ends_an_utterance_whose_final_is_there_by_then(silence: int) -> None:
+    wished = rules(Turns(early=silence, late=silence))
+    endpointer = Endpointer(wished, WINDOW, 0, 0)
+    turns(endpointer, [0.9] * 10)
+    quiet = turns(endpointer, [0.0] * 400)
+    steps = [turn for turn in quiet[: quiet.index(Turn.LATE) + 1] if turn is not Turn.NOTHING]
+    assert steps == [Turn.PAUSED, Turn.LATE]
+    waited = (quiet.index(Turn.LATE) + 1) * WINDOW
+    assert min(max(silence, 2 * WINDOW), 160_000) <= waited < wished.late + WINDOW
+
+
+def test_a_wished_onset_and_preroll_hold() -> None:
+    wished = rules(Turns(onset=0.1, preroll=1600))
+    endpointer = Endpointer(wished, WINDOW, 0, 0)
+    assert turns(endpointer, [0.0] * 40 + [0.15] * 2)[-1] is Turn.BEGAN
+    assert endpointer.start == 40 * WINDOW - 1600
+    assert turns(endpointer, [0.09] * windows(wished.late))[-1] is Turn.LATE
