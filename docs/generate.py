@@ -42,6 +42,7 @@ events and resumes after `Last-Event-ID`. `WS /v1/stream` recognises the audio t
 sends: `?rate=16000&encoding=s16le&channels=1` (encodings s16le, f32le, mulaw, alaw; 8 to 192 kHz),
 binary frames of any length, and the text frames `{"type":"flush"}` (finish the open utterance) and
 `{"type":"close"}` (finish, answer `closed`, close). All take `partials=0` and `words=1`.
+`WS /v1/realtime` speaks OpenAI's Realtime protocol: see [protocols](protocols.md).
 
 A client that sends faster than it is recognised is made to wait, by not reading from it: nothing is
 dropped. A client that reads too slowly is closed with 4000. Close codes: 1000 done, 1001 the

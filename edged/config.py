@@ -97,9 +97,12 @@ class ServerSection(_Section):
     )
     max_clients: int = Field(64, ge=1, description="WebSocket and event-stream clients at once")
     max_streams: int = Field(8, ge=1, description="Client audio streams at once")
-    max_message_bytes: int = Field(1 << 20, ge=1024, description="Largest WebSocket message")
+    max_message_bytes: int = Field(16 << 20, ge=1024, description="Largest WebSocket message")
     max_body_bytes: int = Field(100 << 20, ge=1024, description="Largest request body")
     max_audio_seconds: float = Field(4 * 3600, gt=0, description="Longest audio of one request")
+    idle_seconds: float = Field(
+        900, gt=0, description="Longest silence of a Realtime client before it is let go"
+    )
     client_queue: int = Field(256, ge=8, description="Events a client may be behind")
 
 

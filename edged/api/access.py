@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import socket
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,6 +21,7 @@ from edged.config import ServerSection, is_loopback
 from edged.daemon import Daemon
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+KEY_PREFIX = "openai-insecure-api-key."
 POLICY = 1008
 """WebSocket close code"""
 
@@ -100,7 +102,7 @@ class AccessControl:
         if scheme.lower() != "bearer" or not given:
             # Browsers cannot send headers with a WebSocket or an event stream (RFC 6750, 2.3).
             query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-            given = query.get("access_token", [""])[0]
+            given = query.get("access_token", [""])[0] or _token_among(scope.get("subprotocols"))
         return hmac.compare_digest(given.encode(), token.encode())
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,6 +135,14 @@ class AccessControl:
         except _BodyTooLargeError:
             if not answered:
                 await refuse(scope, receive, send, *refusal)
+
+
+def _token_among(subprotocols: Sequence[str] | None) -> str:
+    """Where OpenAI's clients in browsers put their key."""
+    for name in subprotocols or ():
+        if name.startswith(KEY_PREFIX):
+            return name.removeprefix(KEY_PREFIX)
+    return ""
 
 
 def _is_preflight(scope: Scope, headers: dict[str, str]) -> bool:

@@ -15,6 +15,7 @@ from edged import __version__
 from edged.api import extensions, live, metrics, openai, problems, routes
 from edged.api.access import AccessControl
 from edged.api.problems import Problem
+from edged.api.realtime import socket as realtime
 from edged.api.schemas import Transcription, VerboseTranscription
 from edged.daemon import Daemon
 from edged.engine.probe import ProbeReport
@@ -60,6 +61,7 @@ def create_app(daemon: Daemon) -> FastAPI:
     app.include_router(routes.router)
     app.include_router(openai.router)
     app.include_router(live.router)
+    app.include_router(realtime.router)
     app.include_router(metrics.router)
     extensions.mount(app, daemon.plugins)
     _add_page(app)

@@ -83,10 +83,10 @@ async def _admit(websocket: WebSocket, daemon: Daemon) -> bool:
 async def _refuse(websocket: WebSocket, code: str, message: str, close: int) -> None:
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
         await _send(websocket, Error(code, message, fatal=True))
-        await websocket.close(close, _reason(message))
+        await websocket.close(close, reason(message))
 
 
-def _reason(message: str) -> str:
+def reason(message: str) -> str:
     """As much of a message as fits into a close frame."""
     return message.encode()[:120].decode("utf-8", "ignore")
 

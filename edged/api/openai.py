@@ -21,6 +21,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from edged.api import schemas, turns
 from edged.api.intake import place, require_place
 from edged.api.languages import NAMES, check_language, model_language
+from edged.api.logprobs import logprobs
 from edged.api.problems import FieldError, OpenAIError, openai_error
 from edged.audio.files import open_recording
 from edged.daemon import Daemon
@@ -168,7 +169,7 @@ async def create_transcription(
         language=spoken,
         turns=chunking,
     )
-    _check_engine(daemon, strict=fallback == "fail")
+    check_engine(daemon, strict=fallback == "fail")
     blocks = await asyncio.to_thread(_open, file)
     job = _Job(daemon, blocks, wishes)
     if stream:
@@ -218,7 +219,7 @@ def _warnings(unused: dict[str, Any]) -> list[str]:
     ]
 
 
-def _check_engine(daemon: Daemon, strict: bool) -> None:
+def check_engine(daemon: Daemon, strict: bool) -> None:
     """Raise EdgedError while nothing can be recognised, or not as it is wished."""
     if not daemon.supervisor.ready and daemon.supervisor.problem:
         raise EdgedError(daemon.supervisor.problem.message, code="engine_not_ready")
@@ -319,24 +320,6 @@ def _json(finals: list[Final], duration: float, wishes: _Wishes) -> dict[str, An
     if wishes.warnings:
         answer["warnings"] = wishes.warnings
     return {**answer, "usage": {"type": "duration", "seconds": math.ceil(duration)}}
-
-
-def logprobs(finals: Sequence[Final], separator: str = "") -> list[dict[str, Any]]:
-    """The tokens of the text: their bytes in a row are `separator` and then all of it."""
-    entries = []
-    for final in finals:
-        for token in final.tokens or ():
-            data = separator.encode() + token.data
-            separator = ""
-            entries.append(
-                {
-                    "token": data.decode("utf-8", "replace"),
-                    "logprob": round(token.log_probability, 6),
-                    "bytes": list(data),
-                }
-            )
-        separator = " "
-    return entries
 
 
 def _verbose(finals: list[Final], duration: float, wishes: _Wishes) -> dict[str, Any]:

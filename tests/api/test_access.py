@@ -222,6 +222,14 @@ def test_over_the_network_nothing_is_answered_without_the_token(guarded: DaemonP
         pass
     with connect(url + "?access_token=secret") as websocket:
         assert json.loads(websocket.recv())["type"] == "hello"
+    url = f"ws://{address}:{guarded.port}/v1/realtime"
+    for key in ("secret2", ""):
+        wrong: Any = ["realtime", f"openai-insecure-api-key.{key}"]
+        with pytest.raises(InvalidStatus), connect(url, subprotocols=wrong):
+            pass
+    right: Any = ["realtime", "openai-insecure-api-key.secret"]
+    with connect(url, subprotocols=right) as websocket:
+        assert json.loads(websocket.recv())["type"] == "session.created"
 
 
 def passes(

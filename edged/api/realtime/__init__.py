@@ -1,0 +1,1 @@
+"""OpenAI's Realtime protocol, as far as it transcribes."""
