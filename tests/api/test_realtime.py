@@ -193,6 +193,9 @@ def test_an_update_changes_what_it_names_and_tells_all(daemon: DaemonProcess) ->
         assert given["turn_detection"] == eager
         given = talk.update(turn_detection=None)["session"]["audio"]["input"]
         assert given["turn_detection"] is None
+        talk.send({"type": "session.update", "session": {"input_audio_format": "g711_alaw"}})
+        given = talk.receive()["session"]["audio"]["input"]  # from a client that mixes the schemas
+        assert given["format"] == {"type": "audio/pcma"}
         too_little = {"type": "server_vad", "silence_duration_ms": 1}
         given = talk.update(turn_detection=too_little)["session"]["audio"]["input"]
         assert given["turn_detection"]["silence_duration_ms"] == 64
@@ -706,7 +709,8 @@ def mutated(chance: random.Random) -> str:
 def rubbish(daemon: DaemonProcess, seed: int, messages: int) -> None:
     """Send so many on one connection; it answers to the last, and nobody else is disturbed."""
     chance = random.Random(seed)
-    with connect(daemon.ws("/v1/realtime"), max_size=None) as websocket:
+    address = daemon.ws("/v1/realtime")
+    with connect(address, max_size=None, close_timeout=60) as websocket:
         reader = threading.Thread(target=_read_all, args=(websocket,), daemon=True)
         reader.start()
         for _ in range(messages):

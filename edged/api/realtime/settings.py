@@ -77,6 +77,9 @@ class _BetaSession(Struct):
     include: list[str] | UnsetType | None = UNSET
 
 
+_BETA_FIELDS = set(_BetaSession.__struct_fields__) - {"include"}
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What is in force."""
@@ -96,6 +99,8 @@ class Settings:
 
     def updated(self, session: object) -> Settings:
         """With what `session.update` names. Raises FieldError."""
+        if isinstance(session, dict) and not _BETA_FIELDS.isdisjoint(session):
+            return self.updated_beta(session)  # some clients mix the schemas
         update = _read(session, _Session)
         given = update.audio.input
         return self._changed(
