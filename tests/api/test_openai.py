@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -232,12 +233,15 @@ def test_ffmpeg_reads_what_soundfile_does_not(
 def test_a_playlist_opens_no_file_of_ours(
     daemon: DaemonProcess, tmp_path: Path, wav: bytes, kind: str
 ) -> None:
-    secret = tmp_path / "secret.ts"
-    secret.write_bytes(by_ffmpeg(tmp_path, wav, "secret.mpegts", "-c:a", "aac", "-f", "mpegts"))
-    lists = {
-        "m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{secret}\n#EXT-X-ENDLIST\n",
-        "concat": f"ffconcat version 1.0\nfile {secret}\n",
-    }
-    answer = post(daemon, lists[kind].encode(), f"a.{kind}")
+    sound = by_ffmpeg(tmp_path, wav, "secret.mpegts", "-c:a", "aac", "-f", "mpegts")
+    with tempfile.NamedTemporaryFile(suffix=".ts") as secret:  # beside where uploads lie
+        secret.write(sound)
+        secret.flush()
+        name = Path(secret.name).name
+        lists = {
+            "m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{name}\n#EXT-X-ENDLIST\n",
+            "concat": f"ffconcat version 1.0\nfile {name}\n",
+        }
+        answer = post(daemon, lists[kind].encode(), f"a.{kind}")
     assert answer.status == 400
     assert error_of(answer)["code"] == "unknown_audio"
