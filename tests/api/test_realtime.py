@@ -662,6 +662,28 @@ def test_audio_that_the_engine_dies_of_is_said_to_have_failed(
         assert "winter of despair" in spoken(transcripts(talk.events))
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("detection", [{"type": "server_vad"}, None])
+def test_an_engine_that_dies_in_between_costs_no_word(
+    start_daemon: Start, clip: np.ndarray, finals: list[str], detection: Any
+) -> None:
+    daemon = start_daemon("--no-microphone", "--model", TINY)
+    half = len(clip) // 2
+    with Talk(daemon) as talk:
+        talk.update(format=PCM16, turn_detection=detection)
+        talk.append(s16(clip[:half]))
+        talk.send("?")
+        talk.until("error")
+        daemon.worker().kill()
+        talk.append(s16(clip[half:]))
+        if detection is None:
+            talk.commit()
+        while len(of(talk.events, "completed")) < (len(finals) if detection else 1):
+            talk.receive()
+        assert spoken(transcripts(talk.events)) == spoken(finals)
+        assert not of(talk.events, "failed")
+
+
 # -- anything at all ------------------------------------------------------------------------------
 
 SEEDS: list[Event] = [
