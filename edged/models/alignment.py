@@ -80,18 +80,18 @@ def spans(edges: Sequence[float], samples: np.ndarray) -> list[tuple[int, int]]:
     begins with its end.
     """
     whole = [int(min(max(edge, 0), len(samples))) for edge in edges]
-    starts, ends = whole[:-1], whole[1:]
+    before, after = list(whole), list(whole)
     found = list(_pauses(samples))
     for number, edge in enumerate(whole):
         near = [pause for pause in found if _distance(edge, pause) <= REACH]
         if not near:
             continue
         begin, end = min(near, key=lambda pause: _distance(edge, pause))
-        if number and begin > starts[number - 1]:
-            ends[number - 1] = begin
-        if number < len(starts) and end < ends[number]:
-            starts[number] = end
-    return list(zip(starts, ends, strict=True))
+        word_before = after[number - 1] if number else -1
+        word_after = whole[number + 1] if number + 1 < len(whole) else len(samples) + 1
+        if word_before < begin and end < word_after:
+            before[number], after[number] = begin, end
+    return list(zip(after[:-1], before[1:], strict=True))
 
 
 def _distance(edge: int, pause: tuple[int, int]) -> int:

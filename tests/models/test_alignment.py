@@ -32,3 +32,15 @@ def test_an_edge_at_a_pause_becomes_its_two_ends() -> None:
     near = [[round(p / SAMPLE_RATE, 1) for p in span] for span in found]
     assert near == [[0.5, 1.5], [2.0, 2.5], [2.5, 3.0]]  # the last is held to the recording
     assert spans([0, 10], np.zeros(0, np.float32)) == [(0, 0)]
+
+
+def test_words_stay_in_order_and_inside_whatever_the_edges_and_pauses() -> None:
+    random = np.random.default_rng(1)
+    for _ in range(300):
+        length = int(random.integers(0, 50_000))
+        loud = np.repeat(random.random(length // 800 + 1) < 0.5, 800)[:length]
+        samples = (random.normal(size=length) * loud).astype(np.float32)
+        edges = np.sort(random.integers(-500, length + 500, int(random.integers(2, 12))))
+        times = [time for span in spans(edges.tolist(), samples) for time in span]
+        assert times == sorted(times)
+        assert 0 <= times[0] <= times[-1] <= length
