@@ -40,10 +40,10 @@ bench: install  ## Measure: see bench/README.md
 docs: install  ## Write the reference from the code
 	$(BIN)/python docs/generate.py
 
-system-packages:  ## Install the system libraries that a microphone and its tests use (root)
+system-packages:  ## Install the system libraries that a microphone and tests use (root)
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends \
-		libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils
+		libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils mosquitto
 
 clean:  ## Remove .venv and caches of tools
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

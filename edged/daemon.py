@@ -91,12 +91,26 @@ class Daemon:
         if section.enabled:
             path = section.path or paths.state_directory() / "transcripts.sqlite"
             self.transcripts = TranscriptStore(path)
-        self.sinks = Sinks(self.plugins.sinks(), self.configuration.sinks)
+        self._start_sinks()
         self.supervisor.start()
         patrol = Patrol(self.supervisor, profiles.matching().governor)
         self._patrol = asyncio.create_task(patrol.run())
         if self.configuration.microphone.enabled:
             self._start_microphone()
+
+    def _start_sinks(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def mute(muted: bool) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self.mute, muted)
+
+        self.sinks = Sinks(self.plugins.sinks(), self.configuration.sinks, mute)
+        self._tell_sinks()
+
+    def _tell_sinks(self) -> None:
+        """What is so from now on."""
+        self.sinks.put(MICROPHONE, self.hello(MICROPHONE))
 
     async def finish(self) -> None:
         """Send the finals of what was said; clients are told that it is over."""
@@ -148,6 +162,7 @@ class Daemon:
     # -- engine -----------------------------------------------------------------------------------
 
     def _engine_changed(self, after: EngineState) -> None:
+        self._tell_sinks()
         if after.effective:
             notify("READY=1", f"STATUS={after.effective}")
         elif after.reason:
@@ -268,9 +283,11 @@ class Daemon:
 
     def mute(self, muted: bool) -> None:
         """Mute or unmute, where audio is captured."""
-        self._muted = muted
+        changed, self._muted = muted != self._muted, muted
         if self.microphone:
             self.microphone.mute(muted)
+        if changed:
+            self._tell_sinks()
 
     @property
     def muted(self) -> bool:

@@ -7,7 +7,7 @@ counted and logged.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 
@@ -15,6 +15,8 @@ class TranscriptSink(ABC):
     """Somebody who wants to know what was said."""
 
     name: ClassVar[str]
+    needs_settings: ClassVar[bool] = False
+    """Whether it is opened only where the configuration has `[sinks.NAME]`"""
 
     @abstractmethod
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -22,7 +24,17 @@ class TranscriptSink(ABC):
 
     @abstractmethod
     def take(self, stream: str, event: dict[str, Any]) -> None:
-        """One event of the microphone or of a client's stream, as clients get it (docs/api.md)."""
+        """One event of the microphone or of a client's stream, as clients get it (docs/api.md).
+
+        The microphone's `hello` comes first, and again whenever something in it has changed: the
+        engine, or whether it is muted.
+        """
+
+    def may_mute(self, mute: Callable[[bool], None]) -> None:  # noqa: B027  most only listen
+        """Called once after opening, where `[sinks.NAME]` has `allow_commands = true`.
+
+        `mute(True)` mutes the microphone, `mute(False)` ends that; from any thread, at any time.
+        """
 
     def close(self) -> None:  # noqa: B027  many have nothing to close
         """edged stops; there are two seconds at the most."""

@@ -6,11 +6,12 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from edged.errors import EdgedError
 from edged.log import get_logger
 from edged.messages import Event
 from edged.sink import TranscriptSink
@@ -31,12 +32,18 @@ Entry = tuple[str, Event]
 class _Feeder:
     """One sink with its queue and its thread."""
 
-    def __init__(self, kind: type[TranscriptSink], settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        kind: type[TranscriptSink],
+        settings: Mapping[str, Any],
+        mute: Callable[[bool], None],
+    ) -> None:
         self.name = kind.name
         self.dropped = 0
         self.failures = 0
         self._kind = kind
         self._settings = settings
+        self._mute = mute
         self._queue: queue.Queue[Entry | None] = queue.Queue(QUEUE)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"sink {self.name}", daemon=True)
@@ -64,6 +71,8 @@ class _Feeder:
         sink = self._open()
         if sink is None:
             return
+        if self._settings.get("allow_commands") is True:
+            self._try(sink.may_mute, self._mute)
         while entry := self._next():
             stream, event = entry
             self._try(sink.take, stream, msgspec.to_builtins(event))
@@ -92,7 +101,9 @@ class _Feeder:
         except (Exception, SystemExit) as error:  # noqa: BLE001  a stranger's code
             self.failures += 1
             if _is_worth_a_line(self.failures):
-                log.warning("sink %s failed %d times: %r", self.name, self.failures, error)
+                known = isinstance(error, EdgedError)
+                reason = str(error) if known else repr(error)
+                log.warning("sink %s failed %d times: %s", self.name, self.failures, reason)
             return None
 
 
@@ -105,10 +116,17 @@ class Sinks:
     """All of them."""
 
     def __init__(
-        self, kinds: Sequence[type[TranscriptSink]], settings: Mapping[str, Mapping[str, Any]]
+        self,
+        kinds: Sequence[type[TranscriptSink]],
+        settings: Mapping[str, Mapping[str, Any]],
+        mute: Callable[[bool], None] = lambda _muted: None,
     ) -> None:
-        """`settings` by name of the sink."""
-        self.all = [_Feeder(kind, settings.get(kind.name, {})) for kind in kinds]
+        """`settings` by name of the sink; `mute` may be called from any thread."""
+        self.all = [
+            _Feeder(kind, settings.get(kind.name, {}), mute)
+            for kind in kinds
+            if kind.name in settings or not kind.needs_settings
+        ]
 
     def put(self, stream: str, event: Event) -> None:
         """Tell every sink what was published; returns at once."""

@@ -22,6 +22,7 @@ from edged.messages import (
     Event,
     Final,
     Gap,
+    Hello,
     Latency,
     Partial,
     Rung,
@@ -196,6 +197,7 @@ def _events() -> list[dict[str, Any]]:
 
     state = EngineState(None, Rung("model", "provider", "cpu", "int8"))
     events: list[Event] = [
+        Hello("microphone", "model", state, SAMPLE_RATE, False),
         SpeechStarted(1, 0.0),
         Partial(1, "it was", "it", 0.0, 0.5, 0.01),
         Final(1, "It was.", 0.0, 1.0, 0.9, state, Latency(0.3, 0.1, 0.4), 1.0, id=1),
