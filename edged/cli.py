@@ -159,14 +159,14 @@ def listen(
 ) -> None:
     """Follow a running daemon's microphone in the terminal."""
     from edged.captions import Captions
+    from edged.client import Client
     from edged.config import ServerSection, read_token
-    from edged.follow import follow
     from edged.messages import encode
 
     token = read_token(ServerSection(token_file=token_file))
     captions = Captions()
     try:
-        for event in follow(url, token, patience=3.0):
+        for event in Client(url, token).listen(patience=3.0):
             if json:
                 typer.echo(encode(event))
             else:

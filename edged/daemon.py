@@ -317,7 +317,8 @@ class Daemon:
     def hello(self, stream: str) -> Hello:
         engine = self.supervisor.state
         model = engine.effective.model if engine.effective else None
-        return Hello(stream, model, engine, SAMPLE_RATE, self._muted)
+        last = self.transcripts.last if self.transcripts else None
+        return Hello(stream, model, engine, SAMPLE_RATE, self._muted, last=last)
 
     def reasons(self) -> list[str]:
         """Why something is not as it should be."""

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from edged.captions import Captions
+from edged.client import Client
 from edged.errors import EdgedError
-from edged.follow import follow
 
 PATIENCE = 60.0
 """Seconds that the daemon may take to answer"""
@@ -44,7 +44,7 @@ def show(recording: Path | None) -> None:
         daemon = subprocess.Popen(command, env=environment)
         try:
             captions = Captions()
-            for event in follow(None, None, PATIENCE):
+            for event in Client().listen(patience=PATIENCE):
                 captions.show(event)
         finally:
             daemon.terminate()

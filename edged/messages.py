@@ -315,6 +315,8 @@ class Hello(Message, tag="hello", frozen=True):
     rate: int
     muted: bool
     protocol: int = 1
+    last: int | None = None
+    """Number of the newest stored final: where one resumes who has yet seen none"""
 
 
 class SpeechStarted(Message, tag="speech_started", frozen=True):

@@ -6,7 +6,9 @@ cannot be written is kept in memory, within bounds, and tried again.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import os
 import sqlite3
 import threading
 import time
@@ -25,6 +27,10 @@ log = get_logger(__name__)
 RETRY_SECONDS = 2.0
 MOST_WAITING = 10_000
 """Finals kept in memory while the disk takes none"""
+UNCERTAIN = 10 * MOST_WAITING
+"""Numbers left out after a crash: some may have been given to finals that clients know and the disk
+does not"""
+CLOSED = "closed"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS transcripts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -69,6 +75,7 @@ class TranscriptStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _take_lock(path.with_suffix(".lock"))
+            clean = _was_closed(self._lock)
             self._reader, self._writer = self._connect(), self._connect()
             # Only once: a full disk must not keep a daemon from starting.
             if self._reader.execute("PRAGMA user_version").fetchone() == (0,):
@@ -84,6 +91,8 @@ class TranscriptStore:
                 code="store",
             ) from error
         self._last: int = row[0] if row else 0
+        if row and not clean:
+            self._last += UNCERTAIN
         self._waiting: deque[Transcript] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -93,6 +102,11 @@ class TranscriptStore:
         """Finals given up because the disk took none for too long"""
         self._thread = threading.Thread(target=self._write, name="transcripts", daemon=True)
         self._thread.start()
+
+    @property
+    def last(self) -> int:
+        """The number given last."""
+        return self._last
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, check_same_thread=False, timeout=5)
@@ -197,12 +211,14 @@ class TranscriptStore:
             self._changed.notify()
         self._thread.join(5)
         self._reader.close()
+        if not self._waiting:
+            _say_closed(self._lock)
         self._lock.close()
 
 
 def _take_lock(path: Path) -> TextIO:
     """Keep other daemons out: they would give the same numbers. Raises EdgedError."""
-    lock = path.open("w")
+    lock = path.open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -213,6 +229,21 @@ def _take_lock(path: Path) -> TextIO:
             code="store",
         ) from error
     return lock
+
+
+def _was_closed(lock: TextIO) -> bool:
+    """Whether whoever had the lock last has closed the store; from now on that is not so."""
+    lock.seek(0)
+    closed = lock.read() == CLOSED
+    lock.truncate(0)
+    os.fsync(lock.fileno())
+    return closed
+
+
+def _say_closed(lock: TextIO) -> None:
+    with contextlib.suppress(OSError):  # a full disk; then some numbers are left out
+        lock.write(CLOSED)
+        lock.flush()
 
 
 def _phrases(query: str) -> str:

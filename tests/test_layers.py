@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "models": {"models", "audio"},
     "engine": {"engine", "models", "audio", "hardware", "profiles"},
     "hardware": {"hardware"},
+    "client": {"client"},
     "testing": {
         *("testing", "api", "cli", "daemon", "engine", "audio", "models"),
     },

@@ -30,6 +30,8 @@ from edged.transcripts import Transcript, TranscriptStore
 
 DEVICES_SECONDS = 5.0
 HEARTBEAT_SECONDS = 15.0
+FLUSH_SECONDS = 1.0
+"""Longest wait for finals that are still on their way to the disk"""
 
 router = APIRouter(prefix="/v1", tags=["edged"])
 
@@ -243,6 +245,7 @@ async def transcripts(
 ) -> schemas.TranscriptPage:
     """Stored finals, oldest first, in pages."""
     store = _store(_daemon(request))
+    await asyncio.to_thread(store.flush, FLUSH_SECONDS)
     found = await asyncio.to_thread(
         store.find, since=since, until=until, query=q, after=int(cursor or 0), limit=limit + 1
     )
@@ -314,7 +317,7 @@ async def _events(
 
 def _missed(store: TranscriptStore, after: int) -> list[Transcript]:
     """The next finals since a number, those still on their way to the disk included."""
-    store.flush(1.0)
+    store.flush(FLUSH_SECONDS)
     return store.find(after=after, limit=1000)
 
 
