@@ -7,6 +7,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Collection
+from typing import Any
 
 from edged import paths, profiles
 from edged.config import Configuration, check_exposure, read_token
@@ -29,6 +30,7 @@ from edged.messages import (
     Rung,
     Turns,
 )
+from edged.meters import Meters
 from edged.microphone import Microphone, MicrophoneState, SourceOptions
 from edged.models.inventory import imported_sources, store
 from edged.models.sources import SOURCES, find_source, source_named
@@ -65,6 +67,7 @@ class Daemon:
         self.supervisor = make_supervisor(configuration, self._engine_changed)
         self._announced: EngineState | None = None
         """The engine that clients know of"""
+        self.meters = Meters()
         self.moves = 0
         """Changes of the engine since the start"""
         self.engine_listeners: set[Callable[[EngineChanged], None]] = set()
@@ -173,7 +176,9 @@ class Daemon:
         if (before.effective, before.pace) == (after.effective, after.pace):
             return
         self.moves += 1
-        event = EngineChanged(before.effective, after.effective, after.reason or "")
+        cause = self.supervisor.cause
+        self.meters.moved(cause)
+        event = EngineChanged(before.effective, after.effective, after.reason or "", cause)
         self._publish(event)
         for listener in list(self.engine_listeners):
             listener(event)
@@ -199,7 +204,7 @@ class Daemon:
 
     def _start_microphone(self) -> None:
         section = self.configuration.microphone
-        stream = self.supervisor.open(self._heard, words=True, live=True)
+        stream = self._open(self._heard, words=True, live=True)
         self._stream = stream
         self.tap.begin(stream)
         self.microphone = Microphone(
@@ -310,9 +315,17 @@ class Daemon:
         tokens: bool = False,
         turns: Turns | None = None,
     ) -> Stream:
-        return self.supervisor.open(
-            listener, partials=partials, words=words, tokens=tokens, turns=turns
-        )
+        return self._open(listener, partials=partials, words=words, tokens=tokens, turns=turns)
+
+    def _open(self, listener: Listener, **options: Any) -> Stream:
+        """A stream whose events are counted before anybody is told."""
+
+        def counted(event: Event) -> None:
+            self.meters.heard(stream, event)
+            listener(event)
+
+        stream = self.supervisor.open(counted, **options)
+        return stream
 
     def hello(self, stream: str) -> Hello:
         engine = self.supervisor.state

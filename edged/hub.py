@@ -30,6 +30,11 @@ class Subscriber:
         except asyncio.QueueFull:
             self._overflow.set()
 
+    @property
+    def depth(self) -> int:
+        """Events that wait for it."""
+        return self._queue.qsize()
+
     async def get(self) -> tuple[Event, bytes]:
         """The next event and its JSON."""
         return await self._queue.get()
@@ -48,6 +53,11 @@ class Hub:
 
     def __len__(self) -> int:
         return len(self._subscribers)
+
+    @property
+    def depth(self) -> int:
+        """Events that the listener who is furthest behind is behind."""
+        return max((subscriber.depth for subscriber in self._subscribers), default=0)
 
     def subscribe(self, *, words: bool = False) -> Subscriber:
         subscriber = Subscriber(self._queue_size(), words)

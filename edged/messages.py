@@ -236,6 +236,12 @@ class Pong(Message, tag="pong", frozen=True):
     number: int
     lag: float
     """How far the live stream that is furthest behind is behind, in seconds"""
+    busy: float = 0.0
+    """Seconds that it has worked so far, whatever on"""
+    detecting: float = 0.0
+    """Seconds of them in the voice detector"""
+    audio: float = 0.0
+    """Seconds of audio that it has gone through"""
 
 
 Report = Loading | Ready | Refused | Failed | Began | Heard | Said | Passed | Working | Pong
@@ -390,6 +396,9 @@ class EngineChanged(Message, tag="engine", frozen=True):
     from_: Rung | None = msgspec.field(name="from")
     to: Rung | None = None
     reason: str = ""
+    cause: str = ""
+    """The reason in a word: asked, battery, behind, circles, configured, crashed, failed, heat,
+    hung, load, pinned, recovered, refused, slow, unplugged"""
 
 
 class Error(Message, tag="error", frozen=True):

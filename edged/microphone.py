@@ -96,6 +96,11 @@ class Microphone:
         """The reason for waiting that the log has; None once there was audio again"""
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """The capture process."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._keep())
 

@@ -49,6 +49,11 @@ class _Feeder:
         self._thread = threading.Thread(target=self._run, name=f"sink {self.name}", daemon=True)
         self._thread.start()
 
+    @property
+    def depth(self) -> int:
+        """Events that wait for it."""
+        return self._queue.qsize()
+
     def put(self, entry: Entry) -> None:
         try:
             self._queue.put_nowait(entry)

@@ -108,6 +108,11 @@ class TranscriptStore:
         """The number given last."""
         return self._last
 
+    @property
+    def depth(self) -> int:
+        """Finals that wait for the disk."""
+        return len(self._waiting)
+
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, check_same_thread=False, timeout=5)
         connection.execute("PRAGMA journal_mode = WAL")
@@ -211,7 +216,7 @@ class TranscriptStore:
             self._changed.notify()
         self._thread.join(5)
         self._reader.close()
-        if not self._waiting:
+        if not self._waiting and not self._lock.closed:
             _say_closed(self._lock)
         self._lock.close()
 

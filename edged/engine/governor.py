@@ -52,6 +52,8 @@ class Governor:
         self._loaded = 0
         self._stepped = float("-inf")
         self._pressed = float("-inf")
+        self.cause = ""
+        """What pressed last, in a word: heat, battery, circles or load"""
 
     def judge(self, seen: Observation, now: float) -> str | None:
         """Why to step down now, or None. At most one step in SETTLE_SECONDS."""
@@ -80,6 +82,7 @@ class Governor:
         self._hot = room <= margin + (COOLED_CELSIUS if self._hot else 0.0)
         if not self._hot:
             return None
+        self.cause = "heat"
         return f"{zone.kind} has {zone.celsius:.0f} °C, it slows down at {zone.trip_celsius:.0f} °C"
 
     def _battery(self, power: Power) -> str | None:
@@ -89,17 +92,22 @@ class Governor:
             return None
         limit = self.limits.battery_percent
         self._low = percent < limit + (CHARGED_PERCENT if self._low else 0)
-        return f"the battery is at {percent} %" if self._low else None
+        if not self._low:
+            return None
+        self.cause = "battery"
+        return f"the battery is at {percent} %"
 
     def _load(self, seen: Observation) -> str | None:
         """Load is believed when it is seen several times in a row; a bad text needs no more."""
         if seen.degenerate >= DEGENERATE_TEXTS:
+            self.cause = "circles"
             return f"{seen.degenerate} texts in a row went in circles"
         late = seen.p95_seconds is not None and seen.p95_seconds > self.limits.p95_seconds
         behind = seen.lag_seconds > self.limits.lag_seconds
         self._loaded = self._loaded + 1 if late or behind else 0
         if self._loaded < IN_A_ROW:
             return None
+        self.cause = "load"
         if behind:
             return f"live audio is {seen.lag_seconds:.1f} s ahead of the engine"
         return f"5 % of the finals come later than {seen.p95_seconds:.2f} s"

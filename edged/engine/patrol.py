@@ -65,7 +65,7 @@ class Patrol:
             return
         reason = self._governor.judge(self._observe(), now)
         if reason is not None:
-            supervisor.step_down(reason)
+            supervisor.step_down(reason, self._governor.cause)
         elif self._leaks():
             supervisor.renew("its memory grows without end")
         elif supervisor.stuck:

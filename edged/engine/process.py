@@ -64,6 +64,15 @@ class End:
     failed: bool = False
     """Its rung computes nonsense or has lost its device: another worker of it would fare alike"""
 
+    @property
+    def cause(self) -> str:
+        """The reason in a word."""
+        if self.hung:
+            return "hung"
+        if self.behind:
+            return "behind"
+        return "failed" if self.failed else "crashed"
+
 
 class WorkerProcess:
     """One running worker."""
@@ -79,6 +88,8 @@ class WorkerProcess:
         self.ready: Ready | None = None
         self.refused: Refused | None = None
         self.failed: Failed | None = None
+        self.work = Pong(0, 0.0)
+        """What it said of its work when it was last asked"""
         self.lag = 0.0
         """How far live audio was ahead of it when it was last asked, in seconds"""
         self.working: Working | None = None
@@ -150,6 +161,7 @@ class WorkerProcess:
                 self._loaded.set()
             case Pong():
                 self._asked = None
+                self.work = report
                 self.lag = report.lag
                 late = report.lag > BEHIND_SECONDS
                 self._late_pongs = self._late_pongs + 1 if late else 0

@@ -34,6 +34,7 @@ from edged.messages import (
     Open,
     Pace,
     Passed,
+    Pong,
     Ready,
     Report,
     Rung,
@@ -77,6 +78,7 @@ class _Wish:
 
     index: int
     reason: str
+    cause: str = ""
     pin: bool = False
     fresh: bool = False
     """A new worker is wanted even for the same rung"""
@@ -130,6 +132,8 @@ class Supervisor:
         look at the engine"""
         self._hang_seconds = HANG_SECONDS
         self.state = EngineState(self.ladder.requested, None, "starting")
+        self.cause = ""
+        """Why the rung changed last, in a word"""
         self.starts = 0
         """Workers started so far"""
         self.problem: EngineError | None = None
@@ -172,6 +176,7 @@ class Supervisor:
     ) -> None:
         """Go over to another ladder: its first rung is started, everything is replayed."""
         self._generation += 1
+        self.cause = "configured"
         self.ladder = Ladder(rungs)
         self._options = options
         self._admit = admit
@@ -195,6 +200,11 @@ class Supervisor:
         return self._worker.lag if self._worker and self.ready else 0.0
 
     @property
+    def work(self) -> Pong | None:
+        """What the worker that serves said of its work when it was last asked."""
+        return self._worker.work if self._worker and self.ready else None
+
+    @property
     def p95(self) -> float | None:
         """Seconds from endpoint to text that 5 % of the finals of late took longer than."""
         if len(self._latencies) < RECENT_FINALS // 2:
@@ -209,12 +219,12 @@ class Supervisor:
     def lose(self, device: str) -> bool:
         """A device, such as "openvino npu", is unplugged: leave it, if it serves."""
         self.ladder.attend(device, present=False)
-        return self.ladder.step.absent and self.step_down(f"{device} is unplugged")
+        return self.ladder.step.absent and self.step_down(f"{device} is unplugged", "unplugged")
 
-    def step_down(self, reason: str) -> bool:
-        """Go one step down; False at the bottom."""
+    def step_down(self, reason: str, cause: str = "asked") -> bool:
+        """Go one step down; False at the bottom. `cause` is the reason in a word."""
         index = self.ladder.lower()
-        return index is not None and self._ask(_Wish(index, reason))
+        return index is not None and self._ask(_Wish(index, reason, cause))
 
     def climb(self, patient: bool = True) -> bool:
         """Try the best step above that may be tried again; False if there is none.
@@ -224,11 +234,13 @@ class Supervisor:
         index = self.ladder.higher(time.monotonic())
         if not patient and self.ladder.index > 0 and not self.ladder.pinned:
             index = self.ladder.index - 1
-        return index is not None and self._ask(_Wish(index, "it is tried again"))
+        return index is not None and self._ask(
+            _Wish(index, "it is tried again", "recovered" if patient else "asked")
+        )
 
     def pin(self, index: int) -> None:
         """Go to a step and stay there until `release`. Raises EngineError while it cannot move."""
-        if not self._ask(_Wish(index, "pinned", pin=True)):
+        if not self._ask(_Wish(index, "pinned", "pinned", pin=True)):
             raise EngineError(
                 "The engine is loading or moving. Try again in a moment", code="engine_moving"
             )
@@ -296,7 +308,7 @@ class Supervisor:
                 log.info("%s is not taken: %s", self.ladder.steps[wish.index], trouble)
                 self.ladder.refuse(wish.index, trouble or "", time.monotonic())
             elif coming.refused:
-                self.step_down(f"a new worker is refused: {trouble}")
+                self.step_down(f"a new worker is refused: {trouble}", "refused")
             return False
         self._ready.clear()
         self._arrive(wish)
@@ -313,6 +325,7 @@ class Supervisor:
         """The wish is granted: the ladder stands where it was wished to."""
         now = time.monotonic()
         before = self.ladder.step
+        self.cause = wish.cause or self.cause
         if wish.pin:
             self.ladder.pin(wish.index, now)
         elif wish.index > self.ladder.index:
@@ -487,6 +500,7 @@ class Supervisor:
             return False
         log.info("%s is left: %s", worker.rung, slow)
         self.ladder.leave(lower, slow, time.monotonic(), lasting=True)
+        self.cause = "slow"
         await worker.stop()
         return True
 
@@ -534,15 +548,16 @@ class Supervisor:
         unfit = self._blame.rung(worker.rung, end.fault, now) or end.behind or end.failed
         lower = self.ladder.next_rung
         if lower is not None and (guilty or unfit) and not self.ladder.pinned:
-            self._leave(lower, f"{worker.rung}: {end.reason}")
+            self._leave(lower, f"{worker.rung}: {end.reason}", end.cause)
             self._blame.forget()
         elif guilty and worker.working is not None:
             self._skip(worker.working)
             self._blame.forget()
 
-    def _leave(self, lower: int, reason: str) -> None:
+    def _leave(self, lower: int, reason: str, cause: str) -> None:
         """Go to a lower rung, which is tried at once, however long the last one was waited for."""
         self.ladder.leave(lower, reason, time.monotonic())
+        self.cause = cause
         self._fruitless = 0
 
     def _skip(self, working: Working) -> None:
@@ -576,7 +591,7 @@ class Supervisor:
             return
         lower = self.ladder.next_rung
         if lower is not None:
-            self._leave(lower, reason)
+            self._leave(lower, reason, "refused")
             return
         self.problem = EngineError(reason, code=code)
         self.ladder.restart()

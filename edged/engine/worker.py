@@ -144,7 +144,7 @@ class _Engine:
         self._precision = rung.precision
         verdict = _Verification(model, rung.precision, self._provider.formats_on(rung.device))
         nearby = _Nearby(plugins, self._provider.name, options)
-        self.detector = plugins.voice_detector(options.detector)(nearby)
+        self.detector: Any = _Clocked(plugins.voice_detector(options.detector)(nearby))
         recognizer = plugins.recognizer(model.family)
         try:
             self.recognizer = recognizer(model, rung.precision, open_session)
@@ -170,6 +170,22 @@ class _Engine:
         started = time.monotonic()
         self.recognizer.start().advance(clip)
         return time.monotonic() - started
+
+
+class _Clocked:
+    """A voice detector, and how long it took so far."""
+
+    def __init__(self, detector: Any) -> None:
+        self.window: int = detector.window
+        self.context: int = detector.context
+        self.seconds = 0.0
+        self._probability = detector.probability
+
+    def probability(self, samples: Any, state: object | None) -> tuple[float, object]:
+        started = time.monotonic()
+        answer: tuple[float, object] = self._probability(samples, state)
+        self.seconds += time.monotonic() - started
+        return answer
 
 
 class _Nearby:
@@ -246,14 +262,22 @@ class Worker:
         self._engine = engine
         self._streams: dict[int, _Stream] = {}
         self._pace = 1.0
+        self._worked = 0.0
+        """Seconds"""
+        self._heard = 0
+        """Samples"""
 
     def run(self) -> None:
         """For ever. Raises EdgedError when the rung fails."""
         while True:
             self._receive(0 if self._busy() else None)
+            started = time.monotonic()
             for stream in list(self._streams.values()):
+                before = stream.pipeline.position
                 self._report(stream, stream.advance())
+                self._heard += stream.pipeline.position - before
             self._partial()
+            self._worked += time.monotonic() - started
 
     def _busy(self) -> bool:
         if any(s.pipeline.can_go_on(s.written) for s in self._streams.values()):
@@ -283,7 +307,12 @@ class Worker:
             case Pace():
                 self._pace = command.factor
             case Ping():
-                self._channel.send(Pong(command.number, self._lag()))
+                self._channel.send(self._pong(command.number))
+
+    def _pong(self, number: int) -> Pong:
+        detecting = round(self._engine.detector.seconds, 4)
+        audio = round(self._heard / SAMPLE_RATE, 3)
+        return Pong(number, self._lag(), round(self._worked, 4), detecting, audio)
 
     def _lag(self) -> float:
         live = (s.behind for s in self._streams.values() if s.live)
