@@ -23,6 +23,7 @@ from edged.engine.probe import ProbeReport
 STATIC = Path(__file__).parent / "static"
 _PAGE_FILES = {
     "captions.js": "text/javascript",
+    "edged.js": "text/javascript",
     "captions.css": "text/css",
 }
 _SECURITY = {

@@ -1,11 +1,12 @@
-// Live captions: follows WS /v1/transcripts and rewrites the open utterance in place.
+// Live captions: follows the microphone and rewrites the open utterance in place.
+import { listen } from "./edged.js";
+
 const element = (id) => document.getElementById(id);
 const token = new URLSearchParams(location.search).get("access_token");
 const authorised = (path) =>
   token ? `${path}?access_token=${encodeURIComponent(token)}` : path;
 const longest = 200;
 let muted = false;
-let wait = 500;
 
 function line(kind, clock, text, note) {
   const item = document.createElement("li");
@@ -64,20 +65,12 @@ async function refresh() {
   element("notice").textContent = (health.reasons ?? []).join(". ");
 }
 
-function connect() {
-  const url = new URL(authorised("/v1/transcripts"), location.href);
-  url.protocol = url.protocol.replace("http", "ws");
-  const socket = new WebSocket(url);
-  socket.onmessage = (message) => {
-    const event = JSON.parse(message.data);
-    handlers[event.type]?.(event);
-    wait = 500;
+async function follow() {
+  const onstate = (connected) => {
+    if (!connected) element("engine").textContent = "connection lost, trying again";
   };
-  socket.onclose = () => {
-    element("engine").textContent = "connection lost, trying again";
-    setTimeout(connect, wait);
-    wait = Math.min(wait * 2, 8000);
-  };
+  for await (const event of listen({ token, onstate })) handlers[event.type]?.(event);
+  element("engine").textContent = "the recording has ended";
 }
 
 element("mute").onclick = async () => {
@@ -89,4 +82,4 @@ element("mute").onclick = async () => {
   if (answer.ok) showMute((await answer.json()).muted);
 };
 setInterval(() => refresh().catch(() => {}), 5000);
-connect();
+follow().catch((error) => { element("notice").textContent = error.message; });
