@@ -96,9 +96,9 @@ def api() -> str:
 def _calls() -> Iterator[str]:
     from fastapi.routing import APIRoute
 
-    from edged.api import openai, routes
+    from edged.api import metrics, openai, routes
 
-    for router in (routes.router, openai.router):
+    for router in (routes.router, openai.router, metrics.router):
         for route in router.routes:
             if isinstance(route, APIRoute):
                 method = next(iter(route.methods))

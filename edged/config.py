@@ -183,7 +183,9 @@ class Configuration(BaseSettings):
         default_factory=dict, description="Options for a provider, handed over as they stand"
     )
     sinks: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="Options for a plugin's transcript sink, likewise"
+        default_factory=dict,
+        description="Options for a transcript sink, likewise; `allow_commands = true` lets it mute "
+        "the microphone. `[sinks.mqtt]`: docs/protocols.md",
     )
     workers: dict[str, WorkerSection] = Field(
         default_factory=dict,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class AsyncClient:
         while not seen.over:
             error: Exception | None = None
             try:
-                async with await _connect(self._address, path) as connection:
+                async with _connect(self._address, path) as connection:
                     async for event in self._follow(connection, seen, words):
                         yield event
             except (OSError, _closed()) as broken:
@@ -77,7 +78,7 @@ class AsyncClient:
             words=words,
         )
         try:
-            async with await _connect(self._address, path) as connection:
+            async with _connect(self._address, path) as connection:
                 faults: list[Exception] = []
                 sender = asyncio.create_task(_send(connection, audio, faults))
                 try:
@@ -135,7 +136,8 @@ def _closed() -> type[Exception]:
     return ConnectionClosed
 
 
-async def _connect(address: Address, url: str) -> Any:
+@asynccontextmanager
+async def _connect(address: Address, url: str) -> AsyncIterator[Any]:
     """A WebSocket. Raises EdgedError when it is refused, OSError when nobody is there."""
     from websockets.asyncio.client import connect, unix_connect
     from websockets.exceptions import InvalidHandshake, InvalidStatus
@@ -143,8 +145,11 @@ async def _connect(address: Address, url: str) -> Any:
     options: dict[str, Any] = {"additional_headers": address.headers, "proxy": None}
     try:
         if address.unix:
-            return await unix_connect(str(address.unix), url, **options)
-        return await connect(url, **options)
+            connecting: Any = unix_connect(str(address.unix), url, **options)
+        else:
+            connecting = connect(url, **options)
+        async with connecting as connection:
+            yield connection
     except InvalidStatus as error:
         raise refusal(error.response.status_code, bytes(error.response.body or b"")) from error
     except InvalidHandshake as error:

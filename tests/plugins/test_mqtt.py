@@ -17,6 +17,7 @@ import pytest
 from edged.errors import EdgedError
 from edged_mqtt import hermes
 from edged_mqtt.settings import Settings, read
+from tests.api.http import ask
 from tests.client import recognize, s16, silence
 from tests.conftest import ROOT, TINY
 from tests.daemon import DaemonProcess
@@ -208,15 +209,7 @@ def test_a_broker_that_is_away_harms_nobody_and_misses_no_final(
 
 def test_nothing_is_opened_without_a_section(daemon: DaemonProcess) -> None:
     assert "mqtt" not in daemon.log.read_text()
-    with pytest.raises(AssertionError):
-        daemon.wait(lambda: 'sink="mqtt"' in _metrics(daemon), 0.1)
-
-
-def _metrics(daemon: DaemonProcess) -> str:
-    import urllib.request
-
-    with urllib.request.urlopen(daemon.url + "/metrics", timeout=10) as answer:
-        return str(answer.read().decode())
+    assert 'sink="mqtt"' not in ask(daemon, "/metrics").text
 
 
 def test_home_assistant_finds_a_switch_or_is_told_that_there_is_none(
