@@ -164,6 +164,7 @@ def listen(
     from edged.messages import encode
 
     token = read_token(ServerSection(token_file=token_file))
+    _quiet_log()
     captions = Captions()
     try:
         for event in Client(url, token).listen(patience=3.0):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import os
 import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -24,6 +25,7 @@ PAGE = 1000
 """Finals asked for at once"""
 BLOCK = 1 << 16
 UNIX = "unix:"
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
 
 
 class Word(msgspec.Struct, frozen=True):
@@ -148,13 +150,15 @@ class Address:
         fields = [("response_format", "verbose_json"), ("timestamp_granularities[]", "segment")]
         fields += [("timestamp_granularities[]", "word")] if words else []
         try:
-            body, headers = _form(path, fields)
+            file = path.open("rb")
         except OSError as error:
             raise EdgedError(f"{path} cannot be read: {error.strerror}", code="no_file") from error
-        try:
-            content = self.ask("POST", "/v1/audio/transcriptions", body, headers, RECOGNISE_SECONDS)
-        except OSError as error:
-            raise no_daemon(self, error) from error
+        with file:
+            body, headers = _form(file, path.name, fields)
+            try:
+                content = self.ask("POST", TRANSCRIPTIONS, body, headers, RECOGNISE_SECONDS)
+            except OSError as error:
+                raise no_daemon(self, error) from error
         return msgspec.json.decode(content, type=Transcription)
 
 
@@ -169,7 +173,9 @@ def _split(url: str) -> Any:
     return parts
 
 
-def _form(path: Path, fields: list[tuple[str, str]]) -> tuple[Iterator[bytes], dict[str, str]]:
+def _form(
+    file: BinaryIO, name: str, fields: list[tuple[str, str]]
+) -> tuple[Iterator[bytes], dict[str, str]]:
     """A form with a file, read as it is sent; and its headers."""
     boundary = secrets.token_hex(16)
     head = "".join(
@@ -177,17 +183,15 @@ def _form(path: Path, fields: list[tuple[str, str]]) -> tuple[Iterator[bytes], d
         for key, value in fields
     )
     head += f'--{boundary}\r\nContent-Disposition: form-data; name="file"; '
-    head += f'filename="{quote(path.name)}"\r\n\r\n'
+    head += f'filename="{quote(name)}"\r\n\r\n'
     tail = f"\r\n--{boundary}--\r\n"
-    file = path.open("rb")
-    length = len(head) + path.stat().st_size + len(tail)
+    length = len(head) + os.fstat(file.fileno()).st_size + len(tail)
 
     def body() -> Iterator[bytes]:
-        with file:
-            yield head.encode()
-            while block := file.read(BLOCK):
-                yield block
-            yield tail.encode()
+        yield head.encode()
+        while block := file.read(BLOCK):
+            yield block
+        yield tail.encode()
 
     kind = f"multipart/form-data; boundary={boundary}"
     return body(), {"Content-Type": kind, "Content-Length": str(length)}

@@ -156,4 +156,5 @@ def test_metrics_are_for_prometheus(movable: DaemonProcess) -> None:
     assert answer.kind.startswith("text/plain")
     lines = answer.text.splitlines()
     assert "edged_ready 1.0" in lines
-    assert any(line.startswith('edged_engine_info{model="moonshine-tiny-en"') for line in lines)
+    [info] = [line for line in lines if line.startswith("edged_engine_info{")]
+    assert 'model="moonshine-tiny-en"' in info
