@@ -56,6 +56,15 @@ class Broker:
                     raise RuntimeError(self.log.read_text()) from None
                 time.sleep(0.02)
 
+    def received(self, topic: str) -> int:
+        """How many messages came for a topic, over all its lives."""
+        lines = self.log.read_text().splitlines()
+        return len([line for line in lines if "Received PUBLISH" in line and topic in line])
+
+    def wait_for(self, topic: str, count: int) -> None:
+        """Until so many have come for a topic."""
+        wait_for(lambda: self.received(topic) >= count, 60, self.log.read_text)
+
     def stop(self) -> None:
         """As if its machine were gone: nothing is said to anybody."""
         if self._process:
