@@ -42,8 +42,9 @@ class ProviderReport(msgspec.Struct, frozen=True):
 
 def ask(provider: Any, extra: Mapping[str, Any]) -> ProviderReport:
     """What a provider offers with its section of the configuration, asked in this process."""
-    lying = conflict(provider.packages)
+    lying = None
     try:
+        lying = conflict(provider.packages)
         found = devices(provider, extra)
         computes = {device.name: list(device.computes) for device in found if device.computes}
         names = [device.name for device in found]

@@ -21,8 +21,9 @@ from tests.daemon import DaemonProcess
 Install = Callable[[str, str], None]
 GOOD = """
 from edged.hookspecs import hookimpl
+from edged.provider import ExecutionProvider
 
-class Recorder:
+class Recorder(ExecutionProvider):
     name = "recorder"
     formats = frozenset({".onnx"})
 
@@ -31,6 +32,9 @@ class Recorder:
 
     def probe(self):
         return []
+
+    def open(self, model, device, options):
+        raise NotImplementedError
 
 @hookimpl
 def edged_execution_providers():
