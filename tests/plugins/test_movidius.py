@@ -168,7 +168,7 @@ def test_a_file_that_is_none_is_refused_and_the_others_go_on(
 
 def test_without_a_stick_its_device_says_so(provider: Movidius, graph: Path) -> None:
     session = provider.open(graph, MYRIAD, SessionOptions())
-    with pytest.raises(ProviderError, match="(?i)myriad"):
+    with pytest.raises(ProviderError, match=r"(?i)myriad"):
         session.run(feeds(2), ["y"])
 
 
@@ -180,7 +180,7 @@ def test_mixed_leaves_on_the_processor_what_is_fed_much(provider: Movidius, grap
     assert large.placement["cpu"] > 0
     assert large.run({"y": np.ones((1, 1 << 17), np.float32)}, ["z"])[0].numpy().max() == 2.0
     small = provider.open(graph, MIXED, SessionOptions())
-    with pytest.raises(ProviderError, match="(?i)myriad"):
+    with pytest.raises(ProviderError, match=r"(?i)myriad"):
         small.run(feeds(2), ["y"])
 
 
