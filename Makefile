@@ -2,6 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Two files at a time: half of the tests wait for audio at the pace of time.
+PARALLEL := --numprocesses 2 --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo run test test-long lint types check bench docs system-packages clean
 
@@ -18,7 +21,7 @@ run: install  ## Start the daemon on the microphone
 	@$(BIN)/edged run
 
 test: install  ## Run the test suite
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" $(PARALLEL)
 
 test-long: install  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m long --timeout 3600

@@ -21,7 +21,9 @@ from edged.engine.probe import probe_machine
 from edged.engine.prove import Verdict
 from edged.errors import EdgedError
 from edged.messages import Rung
+from edged.models.inventory import store
 from edged.offline import transcribe_files
+from edged.plugins import Plugins
 
 REFERENCE = ("onnxruntime", "cpu", "fp32")
 WORSE = 0.005
@@ -104,8 +106,10 @@ class _Kept:
 
 
 def _circumstances(verdict: Verdict) -> list[str | None]:
-    """What its texts depend on: runtime and what it wrote when it was proven."""
-    return [verdict.runtime, verdict.text]
+    """What its texts depend on: runtime, and the files that it reads."""
+    rung = verdict.rung
+    endings = Plugins.discover().formats(rung.provider, rung.device)
+    return [verdict.runtime, store().get(rung.model).digest(rung.precision, endings)]
 
 
 def _only(rung: Rung, config: Path | None) -> Configuration:
