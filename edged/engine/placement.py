@@ -79,9 +79,8 @@ def answer(question: Question) -> Iterator[Placement]:
 
     model = read_model(Path(question.folder))
     provider = Plugins.discover().provider(question.provider)
-    files = _files(model, question.precision, provider.formats)
     for device in devices(provider, question.extra):
-        for file in files:
+        for file in _files(model, question.precision, provider.formats_on(device.name)):
             yield _opened(provider, device, model, file, question)
 
 
