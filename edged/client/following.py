@@ -20,6 +20,8 @@ log = get_logger(__name__)
 PATH = "/v1/transcripts"
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
 """Seconds between tries to connect"""
+QUIET_SECONDS = 5.0
+"""A daemon that starts is not worth a line"""
 PASSING = {"too_many_clients", "engine_not_ready"}
 """Codes of what is over by itself"""
 
@@ -69,9 +71,10 @@ class Following:
         none for too long."""
         if self._connected:
             self._alone_since, self._connected = time.monotonic(), False
-        if time.monotonic() - self._alone_since > self._patience:
+        alone = time.monotonic() - self._alone_since
+        if alone > self._patience:
             raise no_daemon(self._address, error or ConnectionError("it is gone")) from error
-        if not self._complained and error is not None:
+        if not self._complained and error is not None and alone > QUIET_SECONDS:
             log.warning("no daemon answers at %s (%s); trying again", self._address, error)
             self._complained = True
         wait = self._wait
