@@ -14,7 +14,7 @@ import pytest
 from edged.errors import ModelError
 from edged.models.anatomy import graphs
 from edged.models.inventory import store
-from edged.models.store import Model
+from edged.models.store import Model, read_model
 from tests.conftest import TINY
 
 
@@ -96,8 +96,8 @@ def test_a_tflite_graph_costs_the_same(tmp_path: Path) -> None:
     assert report.sizes == {}
 
 
-def test_the_decoder_multiplies_with_its_weights_and_what_it_heard() -> None:
-    model = store().get(TINY)
+def test_the_decoder_multiplies_with_its_weights_and_what_it_heard(static_cache: Path) -> None:
+    model = read_model(static_cache / "models" / TINY)
     encoder, decoder = graphs(model, "fp32", {".onnx"}, seconds=1.0)
     assert model.work
     width, layers = 288, 6

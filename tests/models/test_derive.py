@@ -19,7 +19,7 @@ from edged.messages import Rung
 from edged.models.anatomy import graphs
 from edged.models.check import GATE_RATE
 from edged.models.derive import REPORT, Wish, counts
-from edged.models.inventory import quantized, store
+from edged.models.inventory import quantized
 from edged.models.recordings import calibration, references
 from edged.models.store import MANIFEST, Model, read_model
 from edged.recognizer import SAMPLE_RATE
@@ -42,11 +42,11 @@ def recordings(tmp_path_factory: pytest.TempPathFactory, speech: np.ndarray) -> 
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of one's own, with tiny-en as it is built."""
+def cache(static_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of one's own, with tiny-en in float32 too."""
     folder = tmp_path_factory.mktemp("cache")
     (folder / "models").mkdir()
-    (folder / "models" / TINY).symlink_to(store().folder / TINY)
+    (folder / "models" / TINY).symlink_to(static_cache / "models" / TINY)
     return folder
 
 
