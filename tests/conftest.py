@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import tomli_w
 
+from edged import workers
 from edged.audio.files import open_recording
 from edged.demonstration import bundled_recording
 from edged.errors import EdgedError
@@ -153,6 +154,19 @@ def static_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("ai_edge_litert")
     formats = ["onnx", "tflite"]
     return build(tmp_path_factory.mktemp("static"), ["fp32", "fp16", "int8"], formats)
+
+
+def create_workers(folder: Path, wanted: Mapping[str, Sequence[str]]) -> Path:
+    """Make workers below a state directory as `edged workers create` does, by recipe where no
+    packages are named; returns it. Skips where that cannot be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGED_STATE_DIR", str(folder))
+        try:
+            for name, packages in wanted.items():
+                workers.create(name, packages)
+        except EdgedError as error:
+            pytest.skip(f"the environment cannot be made: {error.message}")
+    return folder
 
 
 def build(folder: Path, precisions: Iterable[str], formats: Iterable[str]) -> Path:

@@ -32,7 +32,7 @@ from edged.recognizer import SAMPLE_RATE
 from edged.testing.apart import run
 from edged.testing.plan import Wish
 from tests.client import recognize
-from tests.conftest import ROOT, TINY
+from tests.conftest import ROOT, TINY, create_workers
 from tests.daemon import DaemonProcess
 
 OTHER = "onnxruntime@other"
@@ -336,16 +336,12 @@ def test_wheels_that_lie_over_each_other_are_named(
 @pytest.fixture(scope="session")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state directory with workers as `edged workers create` makes them."""
-    folder = tmp_path_factory.mktemp("state")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGED_STATE_DIR", str(folder))
-        try:
-            workers.create("onnxruntime-openvino")
-            workers.create("both", ["onnxruntime", "onnxruntime-openvino"])
-            workers.create("qnn", ["onnxruntime", "onnxruntime-qnn"])
-        except EdgedError as error:
-            pytest.skip(f"the environment cannot be made: {error.message}")
-    return folder
+    wanted = {
+        "onnxruntime-openvino": (),
+        "both": ("onnxruntime", "onnxruntime-openvino"),
+        "qnn": ("onnxruntime", "onnxruntime-qnn"),
+    }
+    return create_workers(tmp_path_factory.mktemp("state"), wanted)
 
 
 @pytest.mark.long

@@ -10,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
+from edged.api.frames import frames
 from edged.api.intake import Intake, place
 from edged.api.race import race
 from edged.audio.pcm import PcmFormat
@@ -97,10 +98,8 @@ async def _send(websocket: WebSocket, event: Event) -> None:
 
 async def _until_gone(websocket: WebSocket) -> None:
     """Read and ignore until the client is gone: only a read notices that."""
-    while True:
-        message = await websocket.receive()
-        if message["type"] == "websocket.disconnect":
-            return
+    async for _ in frames(websocket):
+        pass
 
 
 async def _forward(websocket: WebSocket, subscriber: Subscriber, partials: bool) -> None:
@@ -188,14 +187,11 @@ class _StreamSession:
 
     async def _receive(self) -> None:
         """Take audio and orders until the client is gone."""
-        while True:
-            message = await self._websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            if message.get("bytes") is not None:
-                await self._intake.hear(message["bytes"])
-            elif message.get("text") is not None:
-                await self._obey(message["text"])
+        async for frame in frames(self._websocket):
+            if isinstance(frame, bytes):
+                await self._intake.hear(frame)
+            else:
+                await self._obey(frame)
 
     async def _obey(self, text: str) -> None:
         orders: dict[str, Callable[[], Awaitable[object]]] = {

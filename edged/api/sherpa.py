@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from starlette.websockets import WebSocket
 
+from edged.api.frames import frames
 from edged.api.guest import DONE, GOING_AWAY, guest_server, tell
 from edged.api.intake import Intake
 from edged.api.race import race
@@ -53,13 +54,10 @@ class _Conversation:
 
     async def _receive(self) -> None:
         """Take audio and `Done` until the client is gone; other text is ignored, as there."""
-        while True:
-            message = await self._websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            if message.get("bytes") is not None:
-                await self._intake.hear(message["bytes"])
-            elif message["text"] == END and not self._ending:
+        async for frame in frames(self._websocket):
+            if isinstance(frame, bytes):
+                await self._intake.hear(frame)
+            elif frame == END and not self._ending:
                 self._ending = True
                 await self._intake.finish()
                 self._say_goodbye()

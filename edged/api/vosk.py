@@ -13,6 +13,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket
 
+from edged.api.frames import frames
 from edged.api.guest import DONE, GOING_AWAY, guest_server, tell
 from edged.api.intake import Intake
 from edged.api.race import race
@@ -58,13 +59,10 @@ class _Conversation:
                 await self._intake.leave()
 
     async def _receive(self) -> None:
-        while True:
-            message = await self._websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            if message.get("bytes") is not None:
-                await self._hear(message["bytes"])
-            elif await self._obey(message["text"]):
+        async for frame in frames(self._websocket):
+            if isinstance(frame, bytes):
+                await self._hear(frame)
+            elif await self._obey(frame):
                 return
 
     async def _stop(self) -> None:

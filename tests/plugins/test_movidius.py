@@ -34,7 +34,7 @@ from edged.recognizer import SAMPLE_RATE
 from edged_movidius.provider import CPU, MIXED, MYRIAD, Movidius
 from edged_movidius.remote import HOST
 from tests.client import recognize
-from tests.conftest import TINY, build
+from tests.conftest import TINY, build, create_workers
 from tests.daemon import DaemonProcess
 
 
@@ -45,13 +45,9 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         workers.find_python(workers.recipe("movidius").pythons)
     except EdgedError as error:
         pytest.skip(error.message)
-    folder = tmp_path_factory.mktemp("state")
+    folder = create_workers(tmp_path_factory.mktemp("state"), {"movidius": ()})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGED_STATE_DIR", str(folder))
-        try:
-            workers.create("movidius")
-        except EdgedError as error:
-            pytest.skip(f"the environment cannot be made: {error.message}")
         yield folder
 
 

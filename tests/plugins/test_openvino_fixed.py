@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from edged.models.moonshine import Moonshine, token_limit
 from edged.models.store import Model, read_model
 from edged.plugins import Plugins
 from edged.provider import Opener, Places, Session, SessionOptions, devices
-from tests.conftest import TINY
+from tests.conftest import TINY, build
 
 pytest.importorskip("openvino", reason="openvino is not installed: pip install 'edged[openvino]'")
 
@@ -34,23 +31,14 @@ EXTRA = {"static_cpu": True}
 Load = Callable[[str], Moonshine]
 
 
-def build(folder: Path, *precisions: str) -> Model:
-    command = [sys.executable, "-m", "edged", "models", "build", TINY, "--format=onnx11", "--quiet"]
-    done = subprocess.run(
-        [*command, *(f"--precision={precision}" for precision in precisions)],
-        env={**os.environ, "EDGED_CACHE_DIR": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return read_model(folder / "models" / TINY)
+def built(folder: Path, *precisions: str) -> Model:
+    return read_model(build(folder, precisions, ["onnx11"]) / "models" / TINY)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """tiny-en in int8, built, tried and found right by the command."""
-    return build(tmp_path_factory.mktemp("cache"), "int8")
+    return built(tmp_path_factory.mktemp("cache"), "int8")
 
 
 def loaded(model: Model, precision: str) -> Moonshine:
@@ -184,7 +172,7 @@ def test_other_voices_are_written_as_the_open_graphs_write_them(
     from bench import corpus as recordings
     from bench import scoring
 
-    model = build(tmp_path, "fp32", "fp16", "int8")
+    model = built(tmp_path, "fp32", "fp16", "int8")
     runtime = Plugins.discover().provider("onnxruntime")
     reference = Moonshine(model, "fp32", Opener(runtime, runtime.probe()[-1]))
     recognizer = loaded(model, precision)
@@ -205,7 +193,7 @@ def test_the_probe_proves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     from edged.engine.probe import probe_machine
 
     monkeypatch.setenv("EDGED_CACHE_DIR", str(tmp_path))
-    build(tmp_path, "int8")
+    built(tmp_path, "int8")
     configuration = load(None, {"providers": {"openvino": EXTRA}})
     report = asyncio.run(probe_machine(configuration, [TINY], build=False))
     [verdict] = [v for v in report.verdicts if v.rung.device == STATIC_CPU]

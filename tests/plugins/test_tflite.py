@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged import workers
 from edged.engine.prove import prove, prove_apart
 from edged.engine.worker import WorkerOptions
-from edged.errors import EdgedError, ProviderError
+from edged.errors import ProviderError
 from edged.messages import Rung
 from edged.models.flatgraph import FlatGraph
 from edged.provider import Device, SessionOptions, devices
 from edged_tflite.provider import CPU, LiteRt, placement
 from tests.client import recognize, texts
-from tests.conftest import TINY
+from tests.conftest import TINY, create_workers
 from tests.daemon import DaemonProcess
 
 pytest.importorskip("ai_edge_litert")
@@ -226,14 +225,7 @@ def test_a_daemon_serves_with_it(
 @pytest.fixture(scope="module")
 def predecessor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state directory with the older package in a Python of its own."""
-    folder = tmp_path_factory.mktemp("state")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGED_STATE_DIR", str(folder))
-        try:
-            workers.create("tflite-runtime")
-        except EdgedError as error:
-            pytest.skip(f"the environment cannot be made: {error.message}")
-    return folder
+    return create_workers(tmp_path_factory.mktemp("state"), {"tflite-runtime": ()})
 
 
 @pytest.mark.long
