@@ -25,7 +25,7 @@ from edged import paths
 from edged.errors import EdgedError
 from edged.files import write_whole
 from edged.log import get_logger
-from edged.parent import die_with_parent
+from edged.parent import answer_only
 
 log = get_logger(__name__)
 
@@ -144,10 +144,7 @@ def _write(answers: Answers) -> None:
 
 
 def main() -> None:
-    die_with_parent()
-    # What a plugin prints must not look like our answer.
-    out = os.dup(1)
-    os.dup2(2, 1)
+    out = answer_only()
     from edged.plugins import load
 
     name, value = sys.argv[1:]

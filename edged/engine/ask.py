@@ -6,7 +6,6 @@ python -m edged.engine.ask PROVIDER JSON   the answer as JSON on stdout
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +16,7 @@ from edged import elsewhere
 from edged.engine.process import kill_group, signal_name
 from edged.engine.wheels import conflict
 from edged.errors import EdgedError
-from edged.parent import die_with_parent
+from edged.parent import answer_only
 from edged.plugins import Plugins
 from edged.provider import devices
 
@@ -56,10 +55,7 @@ def ask(provider: Any, extra: Mapping[str, Any]) -> ProviderReport:
 
 
 def main() -> None:
-    die_with_parent()
-    # Libraries that print must not spoil the JSON.
-    out = os.dup(1)
-    os.dup2(2, 1)
+    out = answer_only()
     name, extra = sys.argv[1:]
     provider = Plugins.discover().provider(name)
     report = ask(provider, msgspec.json.decode(extra).get(provider.name, {}))

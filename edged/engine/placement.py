@@ -7,7 +7,6 @@ A provider opens them in a process that may crash.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 
 from edged.engine.ask import run_apart
 from edged.errors import EdgedError
+from edged.parent import answer_only
 from edged.provider import Device, SessionOptions, devices
 
 if TYPE_CHECKING:
@@ -115,9 +115,7 @@ def _opened(
 
 
 def main() -> None:
-    # Libraries that print must not spoil the JSON.
-    out = os.dup(1)
-    os.dup2(2, 1)
+    out = answer_only()
     try:
         placements = list(answer(msgspec.json.decode(sys.argv[1], type=Question)))
     except EdgedError as error:

@@ -30,7 +30,7 @@ from edged.engine.process import (
 from edged.engine.worker import WorkerOptions, find_device, keep_to, opener
 from edged.errors import EdgedError, ProviderError
 from edged.messages import Rung
-from edged.parent import die_with_parent
+from edged.parent import answer_only
 from edged.provider import Loop, Opener, Places, Session, Shape, Value, devices
 from edged.recognizer import SAMPLE_RATE
 
@@ -364,10 +364,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--options", default="{}")
     arguments = parser.parse_args()
-    die_with_parent()
-    # Libraries that print must not spoil the JSON.
-    out = os.dup(1)
-    os.dup2(2, 1)
+    out = answer_only()
     rung = msgspec.json.decode(arguments.rung, type=Rung)
     options = msgspec.json.decode(arguments.options, type=WorkerOptions)
     keep_to(options.processors)

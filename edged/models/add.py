@@ -8,7 +8,6 @@ Runtimes that cannot load a file may end the process instead of raising.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import msgspec
 
 from edged.errors import EdgedError, ModelError
 from edged.models.store import Model
-from edged.parent import die_with_parent
+from edged.parent import answer_only
 
 
 class _Answer(msgspec.Struct):
@@ -73,13 +72,11 @@ def _add(folder: Path, said: Mapping[str, str]) -> Model:
 
 
 def main() -> None:
-    die_with_parent()
     parser = argparse.ArgumentParser(prog="edged-add")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--said", default="{}")
     arguments = parser.parse_args()
-    out = os.dup(1)
-    os.dup2(2, 1)  # whatever a library prints
+    out = answer_only()
     try:
         said = msgspec.json.decode(arguments.said, type=dict[str, str])
         answer = _Answer(_add(arguments.folder, said).name)

@@ -22,7 +22,7 @@ import msgspec
 from edged.elsewhere import interpreter
 from edged.engine.process import Stillness, signal_name, worker_environment
 from edged.errors import EdgedError
-from edged.parent import die_with_parent
+from edged.parent import answer_only
 from edged.testing.check import Result
 from edged.testing.plan import Step, Wish, steps
 
@@ -56,13 +56,11 @@ _Line = _Begun | _Done | _Over
 
 
 def main() -> None:
-    die_with_parent()
     parser = argparse.ArgumentParser(prog="edged-conformance")
     parser.add_argument("--wish", required=True)
     parser.add_argument("--skip", type=int, default=0)
     arguments = parser.parse_args()
-    out = os.dup(1)
-    os.dup2(2, 1)  # whatever a library prints
+    out = answer_only()
     with open(out, "wb", buffering=0) as stream:  # noqa: PTH123  a descriptor
         wish = msgspec.json.decode(arguments.wish, type=Wish)
         for line in _lines(wish, arguments.skip):
