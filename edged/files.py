@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from edged.errors import EdgedError
 
@@ -32,6 +34,41 @@ def write_whole(path: Path, content: bytes) -> None:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One process at a time makes this folder anew; the others wait here."""
-    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    path = folder.parent / f".{folder.name}.lock"
+    while True:
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_at(lock, path):  # it was waited for, and removed meanwhile
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def remade(folder: Path) -> Iterator[Path]:
+    """A new folder, which takes this one's place at the end unless something is raised: nobody sees
+    it half made. One process at a time; what lost ones left behind is removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        for left in folder.parent.glob(f".{folder.name}.*"):
+            shutil.rmtree(left, ignore_errors=True)
+        work, old = (folder.with_name(f".{folder.name}.{end}") for end in (os.getpid(), "old"))
+        try:
+            work.mkdir()
+            yield work
+            if folder.exists():
+                folder.rename(old)
+            work.rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)

@@ -29,7 +29,7 @@ import numpy as np
 import tomli_w
 
 from edged.errors import ModelError
-from edged.files import locked
+from edged.files import remade
 from edged.models.check import (
     CHECK_CLIP,
     CHECK_SECONDS,
@@ -142,37 +142,24 @@ def adopt(foreign: Foreign, models: Path, open_recognizer: OpenRecognizer) -> Mo
     """Take a model below `models` and let it write down what its clip says. Raises ModelError."""
     target = models / foreign.written["name"]
     try:
-        models.mkdir(parents=True, exist_ok=True)
-        with locked(target):
-            _replace(target, foreign, open_recognizer)
+        with remade(target) as work:
+            _make(work, foreign, open_recognizer)
     except OSError as error:
         raise ModelError(f"{target} cannot be written ({error})", path=target) from error
     return read_model(target)
 
 
-def _replace(target: Path, foreign: Foreign, open_recognizer: OpenRecognizer) -> None:
-    """Make the model beside its place, try it there, and move it."""
-    work = target.with_name(f".{target.name}.{os.getpid()}")
-    old = target.with_name(f".{target.name}.old")
-    for left in target.parent.glob(f".{target.name}.*"):  # by processes that were lost
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        work.mkdir()
-        for place, path in foreign.files.items():
-            _take(path, work / place)
-        if CHECK_CLIP not in foreign.files:
-            _make_clip(foreign, work)
-        _write_manifest(work, foreign.written, "", {})
-        text, left_out = _reference(read_model(work), open_recognizer)
-        for precision in left_out:
-            shutil.rmtree(work / precision)
-        _write_manifest(work, foreign.written, text, left_out)
-        if target.exists():
-            target.rename(old)
-        work.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+def _make(work: Path, foreign: Foreign, open_recognizer: OpenRecognizer) -> None:
+    """Put the model into its folder, and try it there."""
+    for place, path in foreign.files.items():
+        _take(path, work / place)
+    if CHECK_CLIP not in foreign.files:
+        _make_clip(foreign, work)
+    _write_manifest(work, foreign.written, "", {})
+    text, left_out = _reference(read_model(work), open_recognizer)
+    for precision in left_out:
+        shutil.rmtree(work / precision)
+    _write_manifest(work, foreign.written, text, left_out)
 
 
 def _take(path: Path, place: Path) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import tomli_w
 
 from edged.errors import ModelError
-from edged.files import locked
+from edged.files import remade
 from edged.models.bucket import BUCKETS, FRAME
 from edged.models.check import (
     CHECK_CLIP,
@@ -76,9 +76,8 @@ def build_model(
     write what float32 writes.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(target):
-            return _Build(files, target, open_recognizer, parts, progress).run()
+        with remade(target) as work:
+            _Build(files, target, work, open_recognizer, parts, progress).run()
     except OSError as error:
         raise ModelError(
             f"{target} cannot be written ({error.strerror}). "
@@ -86,6 +85,8 @@ def build_model(
             path=target,
             code="cache_unwritable",
         ) from error
+    progress("done", 1.0)
+    return read_model(target)
 
 
 class _Build:
@@ -95,13 +96,13 @@ class _Build:
         self,
         files: SourceFiles,
         target: Path,
+        work: Path,
         open_recognizer: OpenRecognizer,
         parts: Sequence[Part],
         progress: Progress,
     ) -> None:
         self._files = files
-        self._target = target
-        self._work = target.with_name(f".{target.name}.{os.getpid()}")
+        self._work = work
         self._open = open_recognizer
         self._progress = progress
         self._before = _usable(target, files.source)
@@ -111,29 +112,16 @@ class _Build:
         self._kept = whole - set(self._parts)
         self._sizes = dict(((self._before and self._before.work) or {}).get("bytes", {}))
 
-    def run(self) -> Model:
+    def run(self) -> None:
         from edged.models.weights import read_weights
 
-        target, work = self._target, self._work
-        for left in target.parent.glob(f".{target.name}.*"):  # by builds that were killed
-            shutil.rmtree(left, ignore_errors=True)
-        try:
-            work.mkdir()
-            self._progress("reading weights", 0.0)
-            weights = read_weights(self._files.encoder, self._files.decoder)
-            self._keep()
-            self._save(weights)
-            self._progress("checking", 0.8)
-            text, gate = self._check()
-            _write_manifest(self._files, work, self._sizes, text, gate)
-            if target.exists():
-                target.rename(target.with_name(f".{target.name}.old"))
-            work.rename(target)
-            shutil.rmtree(target.with_name(f".{target.name}.old"), ignore_errors=True)
-            self._progress("done", 1.0)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        return read_model(target)
+        self._progress("reading weights", 0.0)
+        weights = read_weights(self._files.encoder, self._files.decoder)
+        self._keep()
+        self._save(weights)
+        self._progress("checking", 0.8)
+        text, gate = self._check()
+        _write_manifest(self._files, self._work, self._sizes, text, gate)
 
     @property
     def _makes_reference(self) -> bool:

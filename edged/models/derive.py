@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import os
 import shutil
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ import numpy as np
 import tomli_w
 
 from edged.errors import ModelError
+from edged.files import remade
 from edged.models import check, quantize
 from edged.models.build import REFERENCE_PART, WEIGHTS_ONLY, Progress, save
 from edged.models.calibration import Feed, Ranges, Recorder
@@ -153,21 +153,17 @@ def derive(
     """Write the model that is asked for into the store. Raises EdgedError; then nothing is left."""
     _refuse_name(wish.output, store)
     _refuse_source(source)
-    work = store.folder / f".{wish.output}.{os.getpid()}"
+    target = store.folder / wish.output
     try:
-        report = _Derivation(source, wish, work, open_recognizer, progress).run()
-        shutil.rmtree(store.folder / wish.output, ignore_errors=True)
-        work.rename(store.folder / wish.output)
+        with remade(target) as work:
+            return _Derivation(source, wish, work, open_recognizer, progress).run()
     except OSError as error:
         raise ModelError(
-            f"{work} cannot be written ({error.strerror}). "
+            f"{target} cannot be written ({error.strerror}). "
             "Free it, or choose another place with EDGED_CACHE_DIR",
-            path=work,
+            path=target,
             code="cache_unwritable",
         ) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return report
 
 
 def _refuse_source(source: Model) -> None:

@@ -7,7 +7,6 @@ right text with it, a worker finds out when it loads.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tomllib
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import tomli_w
 
 from edged.errors import ModelError
-from edged.files import locked
+from edged.files import remade
 from edged.models.store import MANIFEST, Model, part_of, read_model
 
 
@@ -27,9 +26,8 @@ def import_built(folder: Path, models: Path) -> Model:
     came.verify_files(came.files)
     target = models / came.name
     try:
-        models.mkdir(parents=True, exist_ok=True)
-        with locked(target):
-            _replace(target, came, _with_same_source(target, came))
+        with remade(target) as work:
+            _join(work, came, _with_same_source(target, came))
     except OSError as error:
         raise ModelError(
             f"{target} cannot be written ({error.strerror})", path=target, code="cache_unwritable"
@@ -47,21 +45,14 @@ def _with_same_source(target: Path, came: Model) -> Model | None:
     return here if here.source == came.source else None
 
 
-def _replace(target: Path, came: Model, here: Model | None) -> None:
-    work = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        work.mkdir()
-        for name in came.files:
-            _copy(came.path(name), work / name)
-        manifest = _manifest(came.folder)
-        if here:
-            _keep(here, came, work)
-            manifest = _joined(_manifest(here.folder), manifest, came)
-        (work / MANIFEST).write_text(tomli_w.dumps(manifest), "utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        work.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+def _join(work: Path, came: Model, here: Model | None) -> None:
+    for name in came.files:
+        _copy(came.path(name), work / name)
+    manifest = _manifest(came.folder)
+    if here:
+        _keep(here, came, work)
+        manifest = _joined(_manifest(here.folder), manifest, came)
+    (work / MANIFEST).write_text(tomli_w.dumps(manifest), "utf-8")
 
 
 def _keep(here: Model, came: Model, work: Path) -> None:
