@@ -46,6 +46,7 @@ from edged.models.work import work_name
 from edged.recognizer import Recognizer
 
 if TYPE_CHECKING:
+    from edged.models.quantize import Moments
     from edged.models.weights import Weights
     from edged.models.writer import Writer
 
@@ -60,6 +61,8 @@ Progress = Callable[[str, float], None]
 """Told the stage and the share done, 0 to 1."""
 REFERENCE_PART = ("fp32", "onnx")
 """What all others are held against"""
+LISTENING = "int4"
+"""Is made for what float32's products are given while it recognises the gate's clips"""
 
 
 def build_model(
@@ -118,14 +121,19 @@ class _Build:
         self._progress("reading weights", 0.0)
         weights = read_weights(self._files.encoder, self._files.decoder)
         self._keep()
-        self._save(weights)
+        text, gate = self._reference(weights)
+        self._save(weights, text, gate)
         self._progress("checking", 0.8)
-        text, gate = self._check()
-        _write_manifest(self._files, self._work, self._sizes, text, gate)
+        self._check(text, gate)
 
     @property
     def _makes_reference(self) -> bool:
-        return self._before is None or REFERENCE_PART in self._parts
+        listens = any(precision == LISTENING for precision, _ in self._parts)
+        return (
+            self._before is None
+            or REFERENCE_PART in self._parts
+            or (listens and REFERENCE_PART not in self._kept)
+        )
 
     def _keep(self) -> None:
         """Take over what is whole and is not built anew."""
@@ -138,25 +146,50 @@ class _Build:
                 path.parent.mkdir(exist_ok=True)
                 os.link(self._before.path(name), path)
 
-    def _save(self, weights: Weights) -> None:
-        made = list(self._parts)
-        if self._makes_reference:
-            shutil.copyfile(self._files.tokenizer, self._work / "tokenizer.bin")
-            made = list(dict.fromkeys([REFERENCE_PART, *made]))
+    def _reference(self, weights: Weights) -> tuple[str, Mapping[str, str]]:
+        """What float32 writes for the check clip, and for the gate's clips by file name. Leaves the
+        clips, and float32's numbers for the first."""
+        if not self._makes_reference:
+            assert self._before is not None
+            return self._before.check_text, self._before.gate
+        self._progress("building fp32 onnx", 0.1)
+        shutil.copyfile(self._files.tokenizer, self._work / "tokenizer.bin")
+        self._sizes[work_name(REFERENCE_PART)] = _save_part(weights, REFERENCE_PART, self._work)
+        samples = read_recording(self._files.clip)[:_CHECK_SAMPLES]
+        clip = write_clip(samples, self._work / CHECK_CLIP)
+        model = self._manifest()
+        reference = self._open(model, REFERENCE_PART)
+        np.save(self._work / REFERENCE, reference.features(clip))
+        return reference.transcribe(clip).text, _write_gate(model, reference)
+
+    def _save(self, weights: Weights, text: str, gate: Mapping[str, str]) -> None:
+        made = [part for part in self._parts if part != REFERENCE_PART]
         for number, part in enumerate(made):
             self._progress(f"building {' '.join(part)}", 0.2 + 0.6 * number / len(made))
-            self._sizes[work_name(part)] = _save_part(weights, part, self._work)
+            moments = None
+            if part[0] == LISTENING:
+                moments = self._heard(weights, self._manifest(text, gate))
+            self._sizes[work_name(part)] = _save_part(weights, part, self._work, moments)
 
-    def _check(self) -> tuple[str, Mapping[str, str]]:
-        """Compare every part that was built with float32 on the check clip; return float32's text,
-        and its texts for the gate's clips by file name."""
-        if self._makes_reference:
-            text, gate = self._make_reference()
-        else:
-            assert self._before is not None
-            text, gate = self._before.check_text, self._before.gate
-        _write_manifest(self._files, self._work, self._sizes, text, gate)
-        model = read_model(self._work)
+    def _heard(self, weights: Weights, model: Model) -> Moments:
+        """What the decoder's products are given while float32 recognises the gate's clips."""
+        from edged.models import calibration
+        from edged.models.graph import decoder
+        from edged.models.quantize import activations
+
+        recorder = calibration.Recorder()
+        reference = self._open(model, REFERENCE_PART, through=recorder.through)
+        graph = decoder(weights)
+        moments = calibration.Moments(graph, activations(graph))
+        for name in model.gate:
+            recorder.listen()
+            reference.start().advance(read_clip(model.path(name)))
+            moments.show(recorder.heard()["decoder"])
+        return moments.found()
+
+    def _check(self, text: str, gate: Mapping[str, str]) -> None:
+        """Compare every part that was built with float32 on the check clip."""
+        model = self._manifest(text, gate)
         features = np.load(model.path(REFERENCE))
         clip = read_clip(model.path(CHECK_CLIP))
         for part in self._parts:
@@ -165,18 +198,12 @@ class _Build:
                 _compare(recognizer, part, text, features, clip)
         if self._makes_reference and REFERENCE_PART not in self._parts:
             _remove(self._work, REFERENCE_PART)
-        return text, gate
+            self._manifest(text, gate)
 
-    def _make_reference(self) -> tuple[str, Mapping[str, str]]:
-        """What float32 writes for the check clip and for the gate's clips. Leaves the clips, and
-        float32's numbers for the first."""
-        samples = read_recording(self._files.clip)[:_CHECK_SAMPLES]
-        clip = write_clip(samples, self._work / CHECK_CLIP)
-        _write_manifest(self._files, self._work, self._sizes, check_text="", gate={})
-        model = read_model(self._work)
-        reference = self._open(model, REFERENCE_PART)
-        np.save(self._work / REFERENCE, reference.features(clip))
-        return reference.transcribe(clip).text, _write_gate(model, reference)
+    def _manifest(self, text: str = "", gate: Mapping[str, str] | None = None) -> Model:
+        """The model as it is so far."""
+        _write_manifest(self._files, self._work, self._sizes, text, gate or {})
+        return read_model(self._work)
 
 
 def _usable(target: Path, source: Source) -> Model | None:
@@ -229,11 +256,13 @@ def _compare(
         ) from error
 
 
-def _save_part(weights: Weights, part: Part, work: Path) -> dict[str, int]:
+def _save_part(
+    weights: Weights, part: Part, work: Path, moments: Moments | None = None
+) -> dict[str, int]:
     """Write a part's graphs; returns the bytes of the weights that each multiplies with."""
     precision, kind = part
     if kind == "onnx":
-        return _save_precision(weights, precision, work)
+        return _save_precision(weights, precision, work, moments)
     return _save_static(weights, part, work)
 
 
@@ -266,7 +295,9 @@ def _save_static(weights: Weights, part: Part, work: Path) -> dict[str, int]:
     return sizes
 
 
-def _save_precision(weights: Weights, precision: str, work: Path) -> dict[str, int]:
+def _save_precision(
+    weights: Weights, precision: str, work: Path, moments: Moments | None
+) -> dict[str, int]:
     """Write a precision's graphs; returns the bytes of the weights that each multiplies with."""
     from edged.models import graph
     from edged.models.quantize import dynamic, halve, in_blocks, weights_only
@@ -278,7 +309,7 @@ def _save_precision(weights: Weights, precision: str, work: Path) -> dict[str, i
     elif precision in {"int8", "int4"}:
         save(weights_only(graph.encoder(weights)), work / precision / f"encoder{WEIGHTS_ONLY}")
         encoder = dynamic(encoder)
-        decoder = in_blocks(decoder, bits=int(precision.removeprefix("int")))
+        decoder = in_blocks(decoder, bits=int(precision.removeprefix("int")), moments=moments)
     sizes = {"encoder": product_bytes(encoder), "decoder": product_bytes(decoder)}
     save(encoder, work / precision / "encoder.onnx")
     save(decoder, work / precision / "decoder.onnx")

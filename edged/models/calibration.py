@@ -1,4 +1,4 @@
-"""What a float32 model's networks take in while it recognises, and in which ranges.
+"""What a float32 model's networks take in while it recognises, in which ranges and how together.
 
 The recogniser itself runs, on sessions that remember what they were given: nothing here knows how
 its graphs are wired.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,11 +109,7 @@ class Ranges:
 
     def show(self, feeds: Iterable[Feed]) -> None:
         """Run the graph on these and take note."""
-        seen: dict[str, list[np.ndarray]] = {name: [] for name in self._names}
-        for feed in feeds:
-            for name, array in zip(self._names, self._trial.run(feed, self._names), strict=True):
-                seen[name].append(array.ravel())
-        joined = {name: np.concatenate(arrays) for name, arrays in seen.items() if arrays}
+        joined = {name: rows.ravel() for name, rows in _seen(self._trial, self._names, feeds)}
         for name, array in joined.items():
             low, high = self._extremes.get(name, (0.0, 0.0))
             self._extremes[name] = min(low, float(array.min())), max(high, float(array.max()))
@@ -128,6 +124,35 @@ class Ranges:
         with _silence():
             chosen = self._histograms.compute_collection_result()
         return {name: (float(low), float(high)) for name, (low, high, *_) in chosen.items()}
+
+
+class Moments:
+    """How what some of a graph's products are given goes together, over all that it is shown."""
+
+    def __init__(self, model: Any, names: Iterable[str]) -> None:
+        self._names = list(dict.fromkeys(names))
+        self._trial = Trial(model, self._names)
+        self._sums: dict[str, np.ndarray] = {}
+        self._rows = dict.fromkeys(self._names, 0)
+
+    def show(self, feeds: Iterable[Feed]) -> None:
+        """Run the graph on these and take note."""
+        for name, rows in _seen(self._trial, self._names, feeds):
+            self._sums[name] = self._sums.get(name, 0.0) + rows.T @ rows
+            self._rows[name] += len(rows)
+
+    def found(self) -> dict[str, np.ndarray]:
+        """Mean outer products [in, in], by the tensor's name."""
+        return {name: total / self._rows[name] for name, total in self._sums.items()}
+
+
+def _seen(
+    trial: Trial, names: Sequence[str], feeds: Iterable[Feed]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Each tensor's numbers over some runs, as rows: [n, last axis]."""
+    runs = [trial.run(feed, names) for feed in feeds]
+    for name, arrays in zip(names, zip(*runs, strict=True), strict=False):
+        yield name, np.concatenate([array.reshape(-1, array.shape[-1]) for array in arrays])
 
 
 def _collector(method: str) -> Any:

@@ -7,7 +7,7 @@ that multiply few:
     method    many rows                         few rows
     dynamic   int8, scale taken in every run    int8 in blocks
     static    int8, scale from recordings       the same as many
-    int4      as dynamic                        int4 in blocks
+    int4      as dynamic                        int4 in blocks, from recordings or the gate's clips
 
 With `sensitivity` the layers that lose most for what they save stay in float32, 1, 2, 4 and so on
 of them, until the words written are as good as was asked for.
@@ -32,7 +32,7 @@ from edged.errors import ModelError
 from edged.files import remade
 from edged.models import check, quantize
 from edged.models.build import REFERENCE_PART, WEIGHTS_ONLY, Progress, save
-from edged.models.calibration import Feed, Ranges, Recorder
+from edged.models.calibration import Feed, Moments, Ranges, Recorder
 from edged.models.judge import Judge, gate, timed
 from edged.models.quantize import Range
 from edged.models.recordings import Utterance, calibration, references
@@ -210,6 +210,7 @@ class _Derivation:
         self._graphs: dict[str, Any] = {}
         self._layers: list[_Layer] = []
         self._ranges: dict[str, dict[str, Range]] = {}
+        self._moments: dict[str, quantize.Moments] = {}
 
     def run(self) -> QuantizationReport:
         wish = self._wish
@@ -221,6 +222,8 @@ class _Derivation:
         excluded = [self._known(name) for name in wish.exclude]
         if wish.method == "static":
             self._calibrate()
+        elif wish.method == "int4":
+            self._listen()
         self._progress("what float32 writes", 0.28)
         judge = Judge(name, spoken, self._float)
         if wish.allow is None:
@@ -249,9 +252,12 @@ class _Derivation:
             return "references", references(self._wish.references)
         if self._clips:
             return "calibration", [Utterance(clip) for clip in self._clips]
+        return "gate", [Utterance(clip) for clip in self._own_clips()]
+
+    def _own_clips(self) -> list[np.ndarray]:
+        """Those that the model brings along."""
         names = list(self._source.gate) or [check.CHECK_CLIP]
-        clips = [check.read_clip(self._source.path(name)) for name in names]
-        return "gate", [Utterance(clip) for clip in clips]
+        return [check.read_clip(self._source.path(name)) for name in names]
 
     def _load(self) -> None:
         """The float32 model, whose graphs' inputs can be recorded."""
@@ -285,12 +291,27 @@ class _Derivation:
             name: Ranges(graph, quantize.activations(graph), self._wish.calibrate)
             for name, graph in self._graphs.items()
         }
-        for number, clip in enumerate(self._clips):
-            self._progress("listening", 0.05 + 0.2 * number / len(self._clips))
-            for name, feeds in self._heard([clip]).items():
-                ranges[name].show(feeds)
+        self._show(ranges, self._clips)
         self._progress("choosing ranges", 0.25)
         self._ranges = {name: found.found() for name, found in ranges.items()}
+
+    def _listen(self) -> None:
+        """What the products in blocks are given."""
+        moments = {
+            name: Moments(graph, quantize.activations(graph))
+            for name, graph in self._graphs.items()
+            if not self._networks[name].parallel
+        }
+        self._show(moments, self._clips or self._own_clips())
+        self._moments = {name: found.found() for name, found in moments.items()}
+
+    def _show(self, observers: Mapping[str, Ranges | Moments], clips: Sequence[np.ndarray]) -> None:
+        """Let observers see what their graphs are given while float32 recognises these."""
+        for number, clip in enumerate(clips):
+            self._progress("listening", 0.05 + 0.2 * number / len(clips))
+            heard = self._heard([clip])
+            for name, observer in observers.items():
+                observer.show(heard[name])
 
     def _heard(self, clips: Sequence[np.ndarray]) -> dict[str, list[Feed]]:
         """What each graph is given while these are recognised, word after word."""
@@ -332,8 +353,10 @@ class _Derivation:
             return lambda graph, kept: quantize.static(graph, ranges, kept)
         if many_rows:
             return quantize.dynamic
-        bits = 4 if method == "int4" else 8
-        return lambda graph, kept: quantize.in_blocks(graph, bits, kept)
+        if method == "int4":
+            moments = self._moments[name]
+            return lambda graph, kept: quantize.in_blocks(graph, 4, kept, moments)
+        return lambda graph, kept: quantize.in_blocks(graph, 8, kept)
 
     def _good_enough(
         self, excluded: Sequence[str], allow: float, judge: Judge

@@ -2,8 +2,8 @@
 
 Graphs suffer differently, so there are several schemes. tiny-en with its encoder `dynamic` and its
 decoder `in_blocks` of 8 bits reaches 3.5 % of words against float32 (129 clips, half of them
-noisy), as the shipped files do; one scale for a whole weight doubles that, and 4-bit weights reach
-8.8 %.
+noisy), as the shipped files do; one scale for a whole weight doubles that, and 4-bit weights that
+are merely rounded reach 8.8 %.
 
 - `halve`: every tensor but the audio, its gain and the log-probabilities.
 - `dynamic`, for products of many rows: int8 with one scale for each of a weight's outputs; the
@@ -13,7 +13,8 @@ noisy), as the shipped files do; one scale for a whole weight doubles that, and 
   themselves how to multiply with those: OpenVINO takes half as long over it.
 - `in_blocks`, for products of few rows: 8- or 4-bit weights in blocks of 32 (`MatMulNBits`).
   Activations are quantised row by row, so that verifying a draft of many tokens in one run computes
-  what token-by-token decoding computes.
+  what token-by-token decoding computes. Told what its products are given, it makes up for what
+  rounding loses (`rounding.py`).
 
 All leave what is named in `kept` in float32. Weights that were 8-bit numbers before stay on their
 grid where that fits.
@@ -28,10 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from edged.models.grid import quantized, steps
+from edged.models.grid import quantized
+from edged.models.rounding import BLOCK, block_quantize
 
-BLOCK = 32
-"""Weights that share a scale in `MatMulNBits`."""
 INT8_ACTIVATIONS = 4
 """`accuracy_level` of MatMulNBits: int8 products. The default takes 100 ms a token."""
 FLOAT32 = ("audio", "gain", "log_probability")
@@ -45,6 +45,8 @@ Range = tuple[float, float]
 """Least and largest number that a tensor holds"""
 Made = tuple[list[Any], list[Any]]
 """Nodes and constants in place of a node and its weight"""
+Moments = Mapping[str, np.ndarray]
+"""Mean outer product [in, in] of what a product is given, by the name of that"""
 Scheme = Callable[[Any, str, np.ndarray], Made]
 """Makes them, told the node, the weight's name and the weight"""
 
@@ -91,11 +93,18 @@ def weights_only(model: Any, kept: Collection[str] = ()) -> Any:
     return _rewritten(model, _restored_matmul, None, kept)
 
 
-def in_blocks(model: Any, bits: int, kept: Collection[str] = ()) -> Any:
-    """Weights of 8 or 4 bits in blocks, int8 rows for what is looked up."""
+def in_blocks(
+    model: Any, bits: int, kept: Collection[str] = (), moments: Moments | None = None
+) -> Any:
+    """Weights of 8 or 4 bits in blocks, int8 rows for what is looked up.
+
+    `moments` of `activations` let 4 bits be chosen for what will be multiplied with them.
+    """
 
     def product(node: Any, name: str, weight: np.ndarray) -> Made:
-        return _block_matmul(node, name, weight, 8 if name == CHOOSING else bits)
+        if name == CHOOSING or bits == 8:
+            return _block_matmul(node, name, weight, 8)
+        return _block_matmul(node, name, weight, bits, (moments or {}).get(node.input[0]))
 
     return _with_blocks(_rewritten(model, product, _row_gather, kept))
 
@@ -233,30 +242,6 @@ def _per_channel(name: str, weight: np.ndarray) -> list[Any]:
     ]
 
 
-def block_quantize(weight: np.ndarray, bits: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weight [in, out] as numbers of so many bits [out, blocks, BLOCK], one a byte, with scales
-    and zero points [out, blocks].
-
-    A block of 8 bits whose output lies on a grid keeps its steps, and nothing is lost.
-    """
-    inputs, outputs = weight.shape
-    blocks = -(-inputs // BLOCK)
-    padded = np.zeros((outputs, blocks * BLOCK), np.float32)
-    padded[:, :inputs] = weight.T
-    padded = padded.reshape(outputs, blocks, BLOCK)
-    low = np.minimum(padded.min(axis=2), 0)
-    high = np.maximum(padded.max(axis=2), 0)
-    largest = 2**bits - 1
-    scale = np.maximum((high - low) / largest, 1e-10)
-    if bits == 8:
-        step = steps(weight.T)[:, None]
-        scale = np.where((step > 0) & (high - low <= (largest + 0.5) * step), step, scale)
-    scale = scale.astype(np.float32)
-    zero = np.clip(np.round(-low / scale), 0, largest)
-    values = np.clip(np.round(padded / scale[..., None]) + zero[..., None], 0, largest)
-    return values.astype(np.uint8), scale, zero.astype(np.uint8)
-
-
 def pack_halves(values: np.ndarray) -> np.ndarray:
     """Numbers of 4 bits, two a byte along the last axis, the first one in the lower half."""
     if values.shape[-1] % 2:
@@ -264,10 +249,12 @@ def pack_halves(values: np.ndarray) -> np.ndarray:
     return np.asarray(values[..., 0::2] | (values[..., 1::2] << 4))
 
 
-def _block_matmul(node: Any, name: str, weight: np.ndarray, bits: int) -> Made:
+def _block_matmul(
+    node: Any, name: str, weight: np.ndarray, bits: int, moment: np.ndarray | None = None
+) -> Made:
     from onnx import helper, numpy_helper
 
-    values, scale, zero = block_quantize(weight, bits)
+    values, scale, zero = block_quantize(weight, bits, moment)
     if bits == 4:
         values, zero = pack_halves(values), pack_halves(zero)
     tensors = [

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from edged.models.grid import quantized
-from edged.models.quantize import BLOCK, block_quantize, weights_only
+from edged.models.quantize import weights_only
+from edged.models.rounding import BLOCK, block_quantize
 
 
 def test_block_quantisation_is_within_half_a_step() -> None:
@@ -60,3 +61,29 @@ def test_rows_of_8_bits_keep_their_grid_and_others_get_one() -> None:
     values, scale = quantized(rows)
     assert (np.abs(values).max(axis=1) == 127).all()
     assert np.abs(values * scale[:, None] - rows).max() <= scale.max() / 2 + 1e-6
+
+
+def _restored(weight: np.ndarray, moment: np.ndarray | None) -> np.ndarray:
+    values, scale, zero = block_quantize(weight, 4, moment)
+    restored = (values.astype(np.float32) - zero[..., None]) * scale[..., None]
+    return np.asarray(restored.reshape(len(values), -1)[:, : len(weight)].T)
+
+
+def test_products_of_4_bits_lose_less_where_it_is_known_what_they_are_given() -> None:
+    """With inputs that go together, seen or not."""
+    choice = np.random.default_rng(0)
+    weight = choice.normal(0, 1, (70, 8)).astype(np.float32)
+    mix = choice.normal(0, 1, (10, 70))
+    seen, other = (
+        (choice.normal(0, 1, (400, 10)) @ mix + choice.normal(0, 0.3, (400, 70))) for _ in range(2)
+    )
+    rounded = _restored(weight, None)
+    chosen = _restored(weight, seen.T @ seen / len(seen))
+    for rows in (seen, other):
+        lost = np.linalg.norm(rows @ (chosen - weight)) / np.linalg.norm(rows @ (rounded - weight))
+        assert lost < 0.7
+
+
+def test_inputs_that_have_nothing_in_common_are_rounded_to_the_nearest() -> None:
+    weight = np.random.default_rng(0).normal(0, 1, (64, 8)).astype(np.float32)
+    assert np.allclose(_restored(weight, np.eye(64)), _restored(weight, None), rtol=1e-5)
