@@ -165,10 +165,10 @@ def test_a_machine_is_proven_once_and_then_remembered(edged: Edged, tiny_cache: 
     assert "int8 onnxruntime cpu" in done.stdout
     assert "proven" in done.stdout
     assert f"edged models build {TINY}" in done.stdout, "what is left out is said"
-    started = time.monotonic()
+    asked_again = time.time()
     again = edged(*flags, "--json")
-    assert time.monotonic() - started < 2.0
     report = msgspec.json.decode(again.stdout, type=ProbeReport)
+    assert all(verdict.time < asked_again for verdict in report.verdicts), "nothing is tried twice"
     ours = [verdict for verdict in report.verdicts if verdict.rung.provider == "onnxruntime"]
     assert [verdict.ok for verdict in ours] == [True]
     assert report.sentence in done.stdout.splitlines()[-1]

@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -75,9 +74,7 @@ def test_every_built_rung_is_proven(report: ProbeReport) -> None:
 
 
 def test_it_is_remembered_until_it_is_asked_for_anew(report: ProbeReport) -> None:
-    started = time.monotonic()
     again = looked(TINY)
-    assert time.monotonic() - started < 1.0
     assert (again.verdicts, again.peaks) == (report.verdicts, report.peaks)
     assert again.time > report.time
     fresh = looked(TINY, fresh=True)
