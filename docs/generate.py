@@ -41,7 +41,8 @@ SOCKETS = """
 events and resumes after `Last-Event-ID`. `WS /v1/stream` recognises the audio that the client
 sends: `?rate=16000&encoding=s16le&channels=1` (encodings s16le, f32le, mulaw, alaw; 8 to 192 kHz),
 binary frames of any length, and the text frames `{"type":"flush"}` (finish the open utterance) and
-`{"type":"close"}` (finish, answer `closed`, close). All take `partials=0` and `words=1`.
+`{"type":"close"}` (finish, answer `closed`, close). All take `partials=0` and `words=1`;
+`/v1/transcripts` takes `levels=1` too, for a level meter.
 `WS /v1/realtime` speaks OpenAI's Realtime protocol: see [protocols](protocols.md).
 
 A client that sends faster than it is recognised is made to wait, by not reading from it: nothing is
@@ -96,9 +97,9 @@ def api() -> str:
 def _calls() -> Iterator[str]:
     from fastapi.routing import APIRoute
 
-    from edged.api import metrics, openai, routes
+    from edged.api import metrics, openai, routes, transcripts
 
-    for router in (routes.router, openai.router, metrics.router):
+    for router in (routes.router, transcripts.router, openai.router, metrics.router):
         for route in router.routes:
             if isinstance(route, APIRoute):
                 method = next(iter(route.methods))

@@ -7,7 +7,9 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from edged import paths, profiles
 from edged.config import Configuration, check_exposure, read_token
@@ -43,6 +45,18 @@ from edged.tap import Tap
 from edged.transcripts import TranscriptStore
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose audio a stream is."""
+
+    name: str
+    protocol: str
+    """microphone, or what its client speaks: edged, openai, vosk, sherpa, wyoming"""
+    began: float
+    """CLOCK_MONOTONIC, seconds"""
+
 
 FINISH_SECONDS = 10.0
 """Longest wait, when stopping, for the finals of what was said"""
@@ -83,6 +97,8 @@ class Daemon:
         """WebSocket and event-stream clients"""
         self.streams = 0
         """Client audio streams"""
+        self.origins: WeakKeyDictionary[Stream, Origin] = WeakKeyDictionary()
+        """Of the streams that have a name; the others are recordings"""
         self._ending: asyncio.Task[None] | None = None
         self._patrol: asyncio.Task[None] | None = None
 
@@ -204,7 +220,7 @@ class Daemon:
 
     def _start_microphone(self) -> None:
         section = self.configuration.microphone
-        stream = self._open(self._heard, words=True, live=True)
+        stream = self._open(MICROPHONE, MICROPHONE, self._heard, words=True, live=True)
         self._stream = stream
         self.tap.begin(stream)
         self.microphone = Microphone(
@@ -308,6 +324,8 @@ class Daemon:
 
     def open_stream(
         self,
+        name: str,
+        protocol: str,
         listener: Listener,
         *,
         partials: bool,
@@ -315,9 +333,11 @@ class Daemon:
         tokens: bool = False,
         turns: Turns | None = None,
     ) -> Stream:
-        return self._open(listener, partials=partials, words=words, tokens=tokens, turns=turns)
+        return self._open(
+            name, protocol, listener, partials=partials, words=words, tokens=tokens, turns=turns
+        )
 
-    def _open(self, listener: Listener, **options: Any) -> Stream:
+    def _open(self, name: str, protocol: str, listener: Listener, **options: Any) -> Stream:
         """A stream whose events are counted before anybody is told."""
 
         def counted(event: Event) -> None:
@@ -325,6 +345,7 @@ class Daemon:
             listener(event)
 
         stream = self.supervisor.open(counted, **options)
+        self.origins[stream] = Origin(name, protocol, time.monotonic())
         return stream
 
     def hello(self, stream: str) -> Hello:

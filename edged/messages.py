@@ -390,6 +390,15 @@ class Gap(Message, tag="gap", frozen=True):
     reason: Literal["device_lost", "overrun", "muted", "client_late", "skipped"]
 
 
+class Level(Message, tag="level", frozen=True):
+    """How loud it was just now, for those who asked with `levels=1`; who is behind gets none."""
+
+    rms: float
+    """dB below full scale: 0 is the loudest, -100 silence"""
+    peak: float
+    """Of the loudest sample, likewise"""
+
+
 class EngineChanged(Message, tag="engine", frozen=True):
     """The rung changed."""
 
@@ -415,7 +424,7 @@ class Closed(Message, tag="closed", frozen=True):
     reason: str
 
 
-Event = Hello | SpeechStarted | Partial | Final | Gap | EngineChanged | Error | Closed
+Event = Hello | SpeechStarted | Partial | Final | Gap | Level | EngineChanged | Error | Closed
 
 
 encode = msgspec.json.Encoder().encode

@@ -1,4 +1,4 @@
-"""What is counted as it happens, for Prometheus.
+"""What is counted as it happens, for Prometheus and the dashboard.
 
 What is so at the moment is read when somebody asks: edged/api/metrics.py.
 """
@@ -11,11 +11,15 @@ from weakref import WeakKeyDictionary
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 from edged.engine.stream import Stream
+from edged.latencies import Latencies
 from edged.messages import Event, Final, Gap, Partial, Rung
 from edged.recognizer import SAMPLE_RATE
 
 BUCKETS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 5, 10)
 """Seconds: close together where finals come, so that P50 and P99 can be told from them"""
+FINAL_STAGES = ("endpoint", "decode", "total")
+"""Fields of a final's latency"""
+STAGES = ("first_partial", *FINAL_STAGES)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -25,6 +29,7 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.latencies = Latencies()
         self._latency = Histogram(
             "edged_latency_seconds",
             "Of audio that came at the pace of time. endpoint: silence waited for; decode: from "
@@ -86,11 +91,12 @@ class Meters:
         self._words.labels(source).inc(len(event.text.split()))
         self._speech.labels(source).inc(event.end - event.start)
         if event.text and stream.is_paced(_samples(event.start), _samples(event.end)):
-            for stage in ("endpoint", "decode", "total"):
+            for stage in FINAL_STAGES:
                 self._observe(stage, event.engine.effective, getattr(event.latency, stage))
 
     def _observe(self, stage: str, rung: Rung | None, seconds: float) -> None:
         self._latency.labels(stage, str(rung or "none")).observe(max(0.0, seconds))
+        self.latencies.add(stage, max(0.0, seconds), time.monotonic())
 
 
 def _samples(seconds: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from edged.messages import Final
 
@@ -12,21 +12,32 @@ def plain(finals: Sequence[Final]) -> str:
     return " ".join(final.text for final in finals if final.text)
 
 
-def srt(finals: Sequence[Final]) -> str:
+def srt(finals: Iterable[Final]) -> str:
     """SubRip: one numbered cue an utterance."""
-    cues = [
-        f"{number}\n{_clock(f.start, ',')} --> {_clock(f.end, ',')}\n{f.text}\n"
-        for number, f in enumerate((f for f in finals if f.text), 1)
-    ]
-    return "\n".join(cues)
+    return "\n".join(srt_cues(finals))
 
 
-def vtt(finals: Sequence[Final]) -> str:
+def vtt(finals: Iterable[Final]) -> str:
     """WebVTT: one cue an utterance."""
-    cues = [
-        f"{_clock(f.start, '.')} --> {_clock(f.end, '.')}\n{f.text}\n" for f in finals if f.text
-    ]
-    return "\n".join(["WEBVTT\n", *cues])
+    return "\n".join(vtt_cues(finals))
+
+
+def srt_cues(finals: Iterable[Final]) -> Iterator[str]:
+    """SubRip piece by piece, to be joined by a line's end."""
+    for number, final in enumerate((f for f in finals if f.text), 1):
+        yield f"{number}\n{_span(final, ',')}\n{final.text}\n"
+
+
+def vtt_cues(finals: Iterable[Final]) -> Iterator[str]:
+    """WebVTT, likewise."""
+    yield "WEBVTT\n"
+    for final in finals:
+        if final.text:
+            yield f"{_span(final, '.')}\n{final.text}\n"
+
+
+def _span(final: Final, point: str) -> str:
+    return f"{_clock(final.start, point)} --> {_clock(final.end, point)}"
 
 
 def _clock(seconds: float, point: str) -> str:

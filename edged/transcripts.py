@@ -13,8 +13,9 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import msgspec
 
@@ -30,6 +31,8 @@ MOST_WAITING = 10_000
 UNCERTAIN = 10 * MOST_WAITING
 """Numbers left out after a crash: some may have been given to finals that clients know and the disk
 does not"""
+PAGE = 1000
+"""Finals read at once"""
 CLOSED = "closed"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS transcripts (
@@ -174,35 +177,42 @@ class TranscriptStore:
         since: float | None = None,
         until: float | None = None,
         query: str | None = None,
-        after: int = 0,
+        stream: str | None = None,
+        after: int | None = None,
+        newest: bool = False,
         limit: int = 100,
     ) -> list[Transcript]:
-        """Stored finals in the order of their numbers; `query` finds whole words, all of them."""
-        conditions, values = ["id > ?"], [after]
-        if since is not None:
-            conditions.append("time >= ?")
-            values.append(since)  # type: ignore[arg-type]
-        if until is not None:
-            conditions.append("time < ?")
-            values.append(until)  # type: ignore[arg-type]
-        if query and (phrases := _phrases(query)):
-            conditions.append(
-                "id IN (SELECT rowid FROM transcripts_text WHERE transcripts_text MATCH ?)"
-            )
-            values.append(phrases)  # type: ignore[arg-type]
+        """Stored finals in the order of their numbers, of all streams or one, from beyond `after`;
+        `newest` first. `query` finds whole words, all of them."""
+        words = _phrases(query or "") or None
+        wanted: dict[str, object] = {
+            "id < ?" if newest else "id > ?": after,
+            "time >= ?": since,
+            "time < ?": until,
+            "stream = ?": stream,
+            "id IN (SELECT rowid FROM transcripts_text WHERE transcripts_text MATCH ?)": words,
+        }
+        given = {condition: value for condition, value in wanted.items() if value is not None}
         statement = (
-            "SELECT id, time, stream, text, event FROM transcripts WHERE "  # noqa: S608
-            + " AND ".join(conditions)
-            + " ORDER BY id LIMIT ?"
+            "SELECT id, time, stream, text, event FROM transcripts "  # noqa: S608
+            + ("WHERE " + " AND ".join(given) if given else "")
+            + f" ORDER BY id {'DESC' if newest else 'ASC'} LIMIT ?"
         )
         try:
-            rows = self._reader.execute(statement, (*values, limit)).fetchall()
+            rows = self._reader.execute(statement, (*given.values(), limit)).fetchall()
         except sqlite3.Error as error:
             raise EdgedError(f"{self._path} cannot be read: {error}", code="store") from error
         return [
             Transcript(number, started, stream, text, msgspec.json.decode(event, type=Final))
             for number, started, stream, text, event in rows
         ]
+
+    def all(self, **wanted: Any) -> Iterator[Transcript]:
+        """Every one that `find` would find, oldest first, a page at a time."""
+        after: int | None = None
+        while page := self.find(after=after, limit=PAGE, **wanted):
+            yield from page
+            after = page[-1].id
 
     def flush(self, timeout: float = 5.0) -> None:
         """Wait until everything queued is written, or the time is over."""

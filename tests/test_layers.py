@@ -28,7 +28,7 @@ MAY_IMPORT = {
     },
     "api": {
         *("api", "daemon", "engine", "audio", "models", "hardware"),
-        *("hub", "transcripts", "subtitles"),
+        *("hub", "transcripts", "subtitles", "meters"),
     },
 }
 """By package, the packages and modules beside the base that it may import"""

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from edged.api.page import PATHS
 from edged.api.problems import problem
 from edged.config import ServerSection, is_loopback
 from edged.daemon import Daemon
@@ -66,7 +67,7 @@ class AccessControl:
             return 403, "unknown_origin", "Pages of other origins may not use this"
         if origin is not None and not self._trusts(origin, host):
             return 403, "unknown_origin", f"Pages of {origin!r} may not connect"
-        if not self._has_token(scope, headers) and not _is_preflight(scope, headers):
+        if not (self._has_token(scope, headers) or _is_open(scope, headers)):
             return 401, "token_required", "Send the header: Authorization: Bearer TOKEN"
         return None
 
@@ -143,6 +144,13 @@ def _token_among(subprotocols: Sequence[str] | None) -> str:
         if name.startswith(KEY_PREFIX):
             return name.removeprefix(KEY_PREFIX)
     return ""
+
+
+def _is_open(scope: Scope, headers: dict[str, str]) -> bool:
+    """Whether this is answered without a token: the page, which is what asks for it, and what
+    browsers ask before they send one."""
+    asks_for_page = scope.get("method") in {"GET", "HEAD"} and scope["path"] in PATHS
+    return asks_for_page or _is_preflight(scope, headers)
 
 
 def _is_preflight(scope: Scope, headers: dict[str, str]) -> bool:

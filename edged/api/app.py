@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from edged import __version__
-from edged.api import extensions, live, metrics, openai, problems, routes
+from edged.api import extensions, live, metrics, openai, problems, routes, transcripts
 from edged.api.access import AccessControl
+from edged.api.page import add_page
 from edged.api.problems import Problem
 from edged.api.realtime import socket as realtime
 from edged.api.schemas import Transcription, VerboseTranscription
 from edged.daemon import Daemon
 from edged.engine.probe import ProbeReport
-
-STATIC = Path(__file__).parent / "static"
-_PAGE_FILES = {
-    "captions.js": "text/javascript",
-    "edged.js": "text/javascript",
-    "captions.css": "text/css",
-}
-_SECURITY = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; "
-        "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 
 
 class _AllowedOrigins(CORSMiddleware):
@@ -60,30 +43,18 @@ def create_app(daemon: Daemon) -> FastAPI:
     )
     app.state.daemon = daemon
     app.include_router(routes.router)
+    app.include_router(transcripts.router)
     app.include_router(openai.router)
     app.include_router(live.router)
     app.include_router(realtime.router)
     app.include_router(metrics.router)
     extensions.mount(app, daemon.plugins)
-    _add_page(app)
+    add_page(app)
     problems.install(app)
     app.add_middleware(_AllowedOrigins, daemon=daemon)
     app.add_middleware(AccessControl, daemon=daemon)
     _describe_answers(app)
     return app
-
-
-def _add_page(app: FastAPI) -> None:
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(STATIC / "index.html", headers=_SECURITY)
-
-    for name, kind in _PAGE_FILES.items():
-
-        def file(path: Path = STATIC / name, kind: str = kind) -> Response:
-            return FileResponse(path, media_type=kind, headers=_SECURITY)
-
-        app.add_api_route(f"/{name}", file, include_in_schema=False)
 
 
 def _describe_answers(app: FastAPI) -> None:

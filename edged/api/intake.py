@@ -59,6 +59,7 @@ class Intake:
     def __init__(
         self,
         daemon: Daemon,
+        protocol: str,
         layout: PcmFormat,
         publish: Callable[[Event], None],
         *,
@@ -68,9 +69,9 @@ class Intake:
         tokens: bool = False,
         turns: Turns | None = None,
     ) -> None:
-        """`publish` is called with every event of the stream, finals with their numbers; `awaited`
-        by a client that sends no more until it has its reply. Raises AudioError where there is no
-        such layout."""
+        """`protocol` is what the client speaks. `publish` is called with every event of the stream,
+        finals with their numbers; `awaited` by a client that sends no more until it has its reply.
+        Raises AudioError where there is no such layout."""
         self.name = f"stream-{next(_numbers)}"
         self._daemon = daemon
         self._publish = publish
@@ -89,7 +90,13 @@ class Intake:
         self._finishing = False
         """Whether no more audio is taken: the client or the daemon has had its last word"""
         self.stream = daemon.open_stream(
-            self.tell, partials=partials, words=words, tokens=tokens, turns=turns
+            self.name,
+            protocol,
+            self.tell,
+            partials=partials,
+            words=words,
+            tokens=tokens,
+            turns=turns,
         )
 
     def tell(self, event: Event) -> None:

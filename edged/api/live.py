@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import msgspec
 from fastapi import APIRouter, WebSocket
@@ -12,13 +13,14 @@ from starlette.websockets import WebSocketDisconnect
 
 from edged.api.frames import frames
 from edged.api.intake import Intake, place
+from edged.api.levels import LevelMeter
 from edged.api.race import race
 from edged.audio.pcm import PcmFormat
 from edged.daemon import MICROPHONE, Daemon
 from edged.errors import AudioError, EngineError
 from edged.hub import Subscriber
 from edged.log import get_logger
-from edged.messages import Closed, EngineChanged, Error, Event, Partial, encode
+from edged.messages import Closed, EngineChanged, Error, Event, Level, Partial, encode
 from edged.recognizer import SAMPLE_RATE
 
 log = get_logger(__name__)
@@ -43,17 +45,29 @@ async def follow_microphone(websocket: WebSocket) -> None:
     if not await _admit(websocket, daemon):
         return
     subscriber = daemon.hub.subscribe(words=_flag(websocket, "words", False))
+    levels = _levels(daemon, subscriber) if _flag(websocket, "levels", False) else nullcontext()
     try:
         await _send(websocket, daemon.hello(MICROPHONE))
         partials = _flag(websocket, "partials", True)
-        await race(
-            _forward(websocket, subscriber, partials),
-            _until_gone(websocket),
-            _let_go(websocket, subscriber),
-        )
+        with levels:
+            await race(
+                _forward(websocket, subscriber, partials),
+                _until_gone(websocket),
+                _let_go(websocket, subscriber),
+            )
     finally:
         daemon.hub.unsubscribe(subscriber)
         daemon.clients -= 1
+
+
+def _levels(daemon: Daemon, subscriber: Subscriber) -> AbstractContextManager[None]:
+    """Tell a subscriber how loud it is; one that is behind can do without."""
+
+    def publish(level: Level) -> None:
+        if not subscriber.depth:
+            subscriber.put(level, encode(level))
+
+    return daemon.tap.open(LevelMeter(publish).hear)
 
 
 @router.websocket("/v1/stream")
@@ -142,6 +156,7 @@ class _StreamSession:
         try:
             self._intake = Intake(
                 self._daemon,
+                "edged",
                 self._layout(),
                 self._publish,
                 partials=self._partials,

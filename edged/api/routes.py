@@ -4,40 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import re
 import time
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
-from msgspec.structs import replace
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
 
 from edged import __version__
 from edged.api import schemas
 from edged.api.problems import ERRORS, described
 from edged.audio.devices import InputDevice
-from edged.daemon import MICROPHONE, Daemon
+from edged.daemon import Daemon, Origin
 from edged.engine import choose
 from edged.engine.ask import ask_all, run_apart
 from edged.engine.ladder import Ladder
 from edged.engine.probe import last_report
+from edged.engine.stream import Stream
 from edged.errors import EdgedError, ModelError
-from edged.messages import Closed, Event, Final, Partial, encode
+from edged.meters import STAGES
 from edged.models.sources import SOURCES
-from edged.transcripts import Transcript, TranscriptStore
+from edged.recognizer import SAMPLE_RATE
 
 DEVICES_SECONDS = 5.0
-HEARTBEAT_SECONDS = 15.0
-FLUSH_SECONDS = 1.0
-"""Longest wait for finals that are still on their way to the disk"""
 
 router = APIRouter(prefix="/v1", tags=["edged"])
-
-
-_NUMBER = re.compile("[0-9]{1,18}")
-_STORE_ERRORS = ERRORS | described(404, 503)
 
 
 def _daemon(request: Request) -> Daemon:
@@ -224,104 +215,47 @@ def _model(daemon: Daemon, name: str) -> schemas.Model:
     )
 
 
-def _store(daemon: Daemon) -> TranscriptStore:
-    if daemon.transcripts is None:
-        raise EdgedError(
-            "Transcripts are not kept. Set transcripts.enabled = true", code="no_store"
-        )
-    return daemon.transcripts
-
-
-@router.get("/transcripts", responses=_STORE_ERRORS)
-async def transcripts(
-    request: Request,
-    since: Annotated[float | None, Query(description="Unix time")] = None,
-    until: Annotated[float | None, Query(description="Unix time")] = None,
-    q: Annotated[str | None, Query(max_length=1000, description="Words, all of them")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[
-        str | None, Query(pattern="^[0-9]{1,18}$", description="From the last page")
-    ] = None,
-) -> schemas.TranscriptPage:
-    """Stored finals, oldest first, in pages."""
-    store = _store(_daemon(request))
-    await asyncio.to_thread(store.flush, FLUSH_SECONDS)
-    found = await asyncio.to_thread(
-        store.find, since=since, until=until, query=q, after=int(cursor or 0), limit=limit + 1
-    )
-    page = found[:limit]
-    return schemas.TranscriptPage(
-        transcripts=[schemas.Transcript(**msgspec.to_builtins(t)) for t in page],
-        cursor=str(page[-1].id) if len(found) > limit else None,
-    )
-
-
-@router.get(
-    "/transcripts/events",
-    response_class=StreamingResponse,
-    responses=ERRORS
-    | described(503)
-    | {200: {"content": {"text/event-stream": {"example": "event: final\nid: 7\ndata: {}\n\n"}}}},
-)
-async def transcript_events(
-    request: Request,
-    partials: bool = True,
-    words: bool = False,
-    last_event_id: Annotated[str | None, Header()] = None,
-) -> StreamingResponse:
-    """The events of `WS /v1/transcripts` as server-sent events.
-
-    With `Last-Event-ID`, the finals stored since that number come first.
-    """
+@router.get("/streams", responses=ERRORS)
+async def streams(request: Request) -> schemas.Streams:
+    """The audio that is being recognised, and whose it is."""
     daemon = _daemon(request)
-    if daemon.clients >= daemon.configuration.server.max_clients:
-        raise EdgedError("Too many clients; try later", code="too_many_clients")
-    number = _NUMBER.fullmatch(last_event_id or "")
-    after = int(number[0]) if number else None
-    stream = _events(daemon, after, partials, words)
-    return StreamingResponse(
-        stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    now = time.monotonic()
+    return schemas.Streams(
+        streams=[
+            _stream(stream, daemon.origins.get(stream), now) for stream in daemon.supervisor.streams
+        ],
+        most=daemon.configuration.server.max_streams,
     )
 
 
-async def _events(
-    daemon: Daemon, after: int | None, partials: bool, words: bool
-) -> AsyncIterator[bytes]:
-    subscriber = daemon.hub.subscribe(words=words)
-    daemon.clients += 1
-    try:
-        yield _sse(daemon.hello(MICROPHONE))
-        last = after or 0
-        if after is not None and daemon.transcripts:
-            while missed := await asyncio.to_thread(_missed, daemon.transcripts, last):
-                last = missed[-1].id
-                for stored in missed:
-                    if stored.stream == MICROPHONE:
-                        yield _sse(stored.event if words else replace(stored.event, words=None))
-        while not subscriber.too_slow:
-            try:
-                event, encoded = await asyncio.wait_for(subscriber.get(), HEARTBEAT_SECONDS)
-            except TimeoutError:
-                yield b": still here\n\n"
-                continue
-            if isinstance(event, Final) and event.id is not None and event.id <= last:
-                continue
-            if partials or not isinstance(event, Partial):
-                yield _sse(event, encoded)
-            if isinstance(event, Closed):
-                return
-    finally:
-        daemon.hub.unsubscribe(subscriber)
-        daemon.clients -= 1
+def _stream(stream: Stream, origin: Origin | None, now: float) -> schemas.Stream:
+    return schemas.Stream(
+        name=origin.name if origin else f"recording-{stream.number}",
+        protocol=origin.protocol if origin else "openai",
+        age=round(now - origin.began, 3) if origin else None,
+        audio=round(stream.written / SAMPLE_RATE, 3),
+        speaking=stream.speaking,
+    )
 
 
-def _missed(store: TranscriptStore, after: int) -> list[Transcript]:
-    """The next finals since a number, those still on their way to the disk included."""
-    store.flush(FLUSH_SECONDS)
-    return store.find(after=after, limit=1000)
-
-
-def _sse(event: Event, encoded: bytes | None = None) -> bytes:
-    number = f"id: {event.id}\n" if isinstance(event, Final) and event.id is not None else ""
-    name = type(event).__struct_config__.tag
-    return f"event: {name}\n{number}data: ".encode() + (encoded or encode(event)) + b"\n\n"
+@router.get("/latencies", responses=ERRORS)
+async def latencies(
+    request: Request,
+    seconds: Annotated[float, Query(ge=1, le=86400, description="How far back")] = 3600,
+    parts: Annotated[int, Query(ge=1, le=240, description="How many points at most")] = 60,
+) -> schemas.Latencies:
+    """How long texts took of late, over time and stage by stage; of audio at the pace of time."""
+    meters, now = _daemon(request).meters, time.monotonic()
+    return schemas.Latencies(
+        seconds=seconds,
+        stages=[
+            schemas.Stage(
+                stage=stage,
+                spans=[
+                    schemas.Span(**dataclasses.asdict(span))
+                    for span in meters.latencies.of(stage, now, seconds, parts)
+                ],
+            )
+            for stage in STAGES
+        ],
+    )

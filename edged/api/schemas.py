@@ -136,10 +136,50 @@ class Transcript(BaseModel):
 
 
 class TranscriptPage(BaseModel):
-    """Stored finals, oldest first."""
+    """Stored finals."""
 
     transcripts: list[Transcript]
     cursor: str | None = Field(description="Give it as `cursor` to go on; null at the end")
+
+
+class Stream(BaseModel):
+    """Audio that is being recognised."""
+
+    name: str = Field(examples=["stream-1"])
+    protocol: Literal["microphone", "edged", "openai", "vosk", "sherpa", "wyoming"]
+    age: float | None = Field(description="seconds since it began; null for a recording")
+    audio: float = Field(description="seconds of audio so far")
+    speaking: bool = Field(description="Whether an utterance has begun and its final is owed")
+
+
+class Streams(BaseModel):
+    """The streams that are open, oldest first."""
+
+    streams: list[Stream]
+    most: int = Field(description="Clients' streams that there may be at once")
+
+
+class Span(BaseModel):
+    """Latencies of a stretch of time."""
+
+    age: float = Field(description="seconds from its middle to now")
+    count: int
+    p50: float = Field(description="seconds")
+    p99: float = Field(description="seconds")
+
+
+class Stage(BaseModel):
+    """One stage on the way to a text, over time."""
+
+    stage: Literal["first_partial", "endpoint", "decode", "total"]
+    spans: list[Span] = Field(description="Oldest first; none where nothing was said")
+
+
+class Latencies(BaseModel):
+    """How long texts took of late; `/metrics` tells what each stage is."""
+
+    seconds: float = Field(description="how far back")
+    stages: list[Stage]
 
 
 class Device(BaseModel):

@@ -44,7 +44,7 @@ class _Conversation:
         """The newest final since then: the last, unless there is another"""
         self._over = False
         """Whether it has been sent"""
-        self._intake = Intake(daemon, layout, self._note, words=True)
+        self._intake = Intake(daemon, "sherpa", layout, self._note, words=True)
 
     async def run(self) -> None:
         try:

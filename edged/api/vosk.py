@@ -78,7 +78,9 @@ class _Conversation:
     async def _hear(self, data: bytes) -> None:
         if self._intake is None:
             layout = PcmFormat(rate=self._rate)
-            self._intake = Intake(self._daemon, layout, self._note, words=True, awaited=True)
+            self._intake = Intake(
+                self._daemon, "vosk", layout, self._note, words=True, awaited=True
+            )
         await self._intake.hear(data)
         await self._tell(self._result(1) if self._finals else {"partial": self._partial})
 

@@ -195,6 +195,11 @@ class Supervisor:
         return not any(stream.speaking for stream in self._streams.values())
 
     @property
+    def streams(self) -> list[Stream]:
+        """Those that are open, oldest first."""
+        return list(self._streams.values())
+
+    @property
     def lag(self) -> float:
         """How far live audio is ahead of the engine, in seconds."""
         return self._worker.lag if self._worker and self.ready else 0.0

@@ -104,7 +104,7 @@ def test_the_refusal_of_a_websocket_is_a_problem_too(daemon: DaemonProcess) -> N
 
 
 def test_every_path_is_guarded(daemon: DaemonProcess) -> None:
-    for path in ("/", "/openapi.json", "/captions.js", "/v1/nothing", "/v1/transcripts/events"):
+    for path in ("/", "/openapi.json", "/dashboard.js", "/v1/nothing", "/v1/transcripts/events"):
         assert ask(daemon, path, headers={"Host": "evil.example"}).status == 403
 
 
@@ -230,6 +230,17 @@ def test_over_the_network_nothing_is_answered_without_the_token(guarded: DaemonP
     right: Any = ["realtime", "openai-insecure-api-key.secret"]
     with connect(url, subprotocols=right) as websocket:
         assert json.loads(websocket.recv())["type"] == "session.created"
+
+
+def test_the_page_comes_without_the_token_to_ask_for_it(guarded: DaemonProcess) -> None:
+    address = own_address()
+    for path in ("/", "/dashboard.js", "/edged.js"):
+        assert ask(guarded, path, address=address).status == 200
+        assert ask(guarded, path, address=address, method="POST").status == 401
+        foreign = {"Host": "evil.example"}
+        assert ask(guarded, path, address=address, headers=foreign).status == 403
+    for path in ("/openapi.json", "/index.html", "//", "/../", "/dashboard.js/"):
+        assert ask(guarded, path, address=address).status == 401
 
 
 def passes(

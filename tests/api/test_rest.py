@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,49 @@ def test_pages_are_joined_by_their_cursor(filled: DaemonProcess, limit: int) -> 
     assert joined == everything
 
 
+def test_the_newest_come_first_where_that_is_asked_for(filled: DaemonProcess) -> None:
+    everything = found(filled)[::-1]
+    assert found(filled, "order=newest") == everything
+    page = filled.get("/v1/transcripts?order=newest&limit=2")[1]
+    assert page["transcripts"] == everything[:2]
+    assert found(filled, f"order=newest&limit=2&cursor={page['cursor']}") == everything[2:4]
+
+
+def test_a_stream_s_transcripts_are_told_apart(filled: DaemonProcess) -> None:
+    [name] = {entry["stream"] for entry in found(filled)}
+    assert found(filled, f"stream={name}") == found(filled)
+    assert found(filled, "stream=microphone") == []
+
+
+@pytest.mark.parametrize("query", ["", "&q=it+was", "&q=elephants"])
+def test_transcripts_are_downloaded(filled: DaemonProcess, query: str) -> None:
+    wanted = found(filled, query)
+
+    def file(kind: str) -> Answer:
+        answer = ask(filled, f"/v1/transcripts/download?format={kind}{query}")
+        assert answer.status == 200
+        name = answer.headers["content-disposition"]
+        assert name == f'attachment; filename="transcripts.{kind}"'
+        return answer
+
+    assert file("json").json == wanted
+    assert file("txt").text.splitlines() == [entry["text"] for entry in wanted]
+    vtt, srt = file("vtt"), file("srt")
+    assert (vtt.kind, srt.kind) == ("text/vtt", "application/x-subrip")
+    assert vtt.text.startswith("WEBVTT\n\n")
+    assert vtt.text.count(" --> ") == srt.text.count(" --> ") == len(wanted)
+    if wanted:
+        length = wanted[0]["event"]["end"] - wanted[0]["event"]["start"]
+        assert srt.text.startswith(f"1\n00:00:00,000 --> 00:00:{length:06.3f}".replace(".", ","))
+        assert srt.text.endswith(f"{wanted[-1]['text']}\n\n")
+
+
+def test_an_unknown_form_of_a_download_is_a_problem(filled: DaemonProcess) -> None:
+    answer = ask(filled, "/v1/transcripts/download?format=docx")
+    assert answer.status == 422
+    assert problem(answer)["code"] == "invalid_request"
+
+
 def test_since_and_until_part_the_transcripts(filled: DaemonProcess) -> None:
     everything = found(filled)
     moment = sorted(entry["time"] for entry in everything)[len(everything) // 2]
@@ -329,13 +373,18 @@ def test_a_websocket_path_is_no_page(daemon: DaemonProcess) -> None:
 
 @pytest.mark.parametrize(
     ("path", "kind"),
-    [("/", "text/html"), ("/captions.js", "text/javascript"), ("/captions.css", "text/css")],
+    [
+        ("/", "text/html"),
+        ("/dashboard.js", "text/javascript"),
+        ("/dashboard.css", "text/css"),
+        ("/icon.svg", "image/svg+xml"),
+    ],
 )
 def test_the_page_comes_with_a_strict_policy(daemon: DaemonProcess, path: str, kind: str) -> None:
     answer = ask(daemon, path)
     assert (answer.status, answer.kind) == (200, kind)
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
+    assert not re.search("unsafe|\\*|data:|ws:|http", policy)
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert not any(word in answer.text for word in ("http://", "https://", "eval("))

@@ -51,6 +51,7 @@ class Buffer(Intake):
         self._bytes = 0
         super().__init__(
             daemon,
+            "openai",
             settings.layout,
             lambda _event: None,
             partials=self._detects,

@@ -32,7 +32,7 @@ class Request:
         self._over = False
         with contextlib.ExitStack() as places:
             places.enter_context(place(daemon))
-            self._intake = Intake(daemon, self._layout, self._note)
+            self._intake = Intake(daemon, "wyoming", self._layout, self._note)
             self._places = places.pop_all()
         send("transcript-start", self._language)
 

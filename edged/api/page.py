@@ -1,0 +1,40 @@
+"""The dashboard: files that a browser gets, with the policy that it holds them to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, Response
+
+FOLDER = Path(__file__).parent / "static"
+_KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+_KINDS |= {".svg": "image/svg+xml"}
+PATHS = frozenset(
+    {"/", *(f"/{path.name}" for path in FOLDER.iterdir() if path.suffix in _KINDS)}
+    - {"/index.html"}
+)
+"""Where its files are. They hold nothing secret: a browser that has no token yet gets them, for
+they are what asks for it."""
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def add_page(app: FastAPI) -> None:
+    """Serve `/` and the files that it asks for."""
+    for path in sorted(PATHS):
+
+        def file(file: Path = FOLDER / (path[1:] or "index.html")) -> Response:
+            return FileResponse(file, media_type=_KINDS[file.suffix], headers=_HEADERS)
+
+        app.add_api_route(path, file, include_in_schema=False)
