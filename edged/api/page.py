@@ -23,7 +23,6 @@ _HEADERS = {
         "require-trusted-types-for 'script'; trusted-types 'none'"
     ),
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import shutil
 import subprocess
@@ -17,6 +19,10 @@ PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECONDS = 60.0
 
 
+class Refused(Exception):  # noqa: N818
+    """The browser could not do it: there is no page yet, or it has just gone."""
+
+
 class Browser:
     """One page; its microphone hears a recording, again and again."""
 
@@ -30,7 +36,8 @@ class Browser:
                 "--disable-dev-shm-usage", "--remote-debugging-port=0",
                 f"--user-data-dir={folder}", "--use-fake-ui-for-media-stream",
                 "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required",
-                f"--use-file-for-fake-audio-capture={microphone}", url,
+                f"--use-file-for-fake-audio-capture={microphone}",
+                "about:blank",
             ],
             stdout=self._log,
             stderr=self._log,
@@ -39,6 +46,13 @@ class Browser:
         page = connect(self._page_address(folder), max_size=None)
         self._page = self._open.enter_context(page)
         self._number = 0
+        self.requested: list[str] = []
+        """Addresses that the page has asked for"""
+        self.faults: list[str] = []
+        """What it has thrown, and where it went against its policy"""
+        for domain in ("Network", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+        self.call("Page.navigate", url=url)
         self.wait("location.protocol === 'http:' && document.readyState === 'complete'")
 
     @staticmethod
@@ -60,26 +74,73 @@ class Browser:
             time.sleep(0.05)
         raise RuntimeError((folder / "log").read_text())
 
-    def run(self, code: str) -> Any:
-        """The value of an expression, awaited. Fails with what it throws."""
+    def call(self, method: str, **parameters: Any) -> Any:
+        """The answer to an order of the DevTools protocol."""
         self._number += 1
-        parameters = {"expression": code, "awaitPromise": True, "returnByValue": True}
-        parameters["userGesture"] = True
-        order = {"id": self._number, "method": "Runtime.evaluate", "params": parameters}
+        order = {"id": self._number, "method": method, "params": parameters}
         self._page.send(json.dumps(order))
         while (answer := json.loads(self._page.recv(SECONDS))).get("id") != self._number:
-            pass
-        fault = answer["result"].get("exceptionDetails")
+            self._note(answer)
+        if "error" in answer:
+            raise Refused(answer["error"])
+        return answer["result"]
+
+    def _note(self, event: dict[str, Any]) -> None:
+        """Something that happened in the page."""
+        told = event.get("params", {})
+        match event.get("method"):
+            case "Network.requestWillBeSent":
+                self.requested.append(told["request"]["url"])
+            case "Network.webSocketCreated":
+                self.requested.append(told["url"])
+            case "Runtime.exceptionThrown":
+                self.faults.append(str(told["exceptionDetails"]))
+            case "Log.entryAdded" if told["entry"]["source"] in {"security", "violation", "other"}:
+                self.faults.append(told["entry"]["text"])
+
+    def run(self, code: str) -> Any:
+        """The value of an expression, awaited. Fails with what it throws."""
+        parameters = {"expression": code, "awaitPromise": True, "returnByValue": True}
+        result = self.call("Runtime.evaluate", userGesture=True, **parameters)
+        fault = result.get("exceptionDetails")
         assert not fault, fault.get("exception", fault)
-        return answer["result"]["result"].get("value")
+        return result["result"].get("value")
+
+    def look(self, width: int, height: int, *, dark: bool = False, phone: bool = False) -> None:
+        """Show the page on such a screen, in pixels of CSS."""
+        screen = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": phone}
+        self.call("Emulation.setDeviceMetricsOverride", **screen)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def photograph(self, path: Path) -> None:
+        """A picture of what is seen, as PNG."""
+        picture = self.call("Page.captureScreenshot", format="png")["data"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(picture))
+
+    def press(self, key: str) -> None:
+        """One key, by its name: Tab, Enter, a."""
+        for kind in ("keyDown", "keyUp"):
+            text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                text=text,
+                windowsVirtualKeyCode={"Tab": 9, "Enter": 13, "Escape": 27}.get(key, 0),
+            )
 
     def wait(self, code: str, seconds: float = SECONDS) -> Any:
         """The value of an expression, once it is true."""
         deadline = time.monotonic() + seconds
-        while not (value := self.run(code)):
+        while True:
+            with contextlib.suppress(Refused):
+                if value := self.run(code):
+                    return value
             assert time.monotonic() < deadline, code
             time.sleep(0.05)
-        return value
 
     def close(self) -> None:
         self._open.close()

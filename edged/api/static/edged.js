@@ -80,16 +80,17 @@ async function* finals(base, after, token, signal) {
  * What the microphone hears, as it comes, until its source ends or `signal` is aborted.
  *
  * Connects again when the connection breaks or the daemon is started anew; no final is lost or
- * comes twice by that. `after`, the number of a final, begins with those since. While nothing is
- * connected, `onstate` is told false.
+ * comes twice by that. `after`, the number of a final, begins with those since. With `levels` come
+ * events that tell how loud it is. While nothing is connected, `onstate` is told false.
  */
 export async function* listen({
-  url = here(), token, partials = true, words = false, after = null, signal, onstate = () => {},
+  url = here(), token, partials = true, words = false, levels = false, after = null, signal,
+  onstate = () => {},
 } = {}) {
   let last = after;
   let wait = FIRST_WAIT;
   while (!signal?.aborted) {
-    const path = address(url, "/v1/transcripts", { partials, words }, token);
+    const path = address(url, "/v1/transcripts", { partials, words, levels }, token);
     try {
       for await (const event of messages(new WebSocket(asWebSocket(path)), signal)) {
         if (event.type === "final" && event.id != null) {
@@ -165,10 +166,11 @@ export class Stream {
 }
 
 /**
- * This page's microphone as a Stream. `stop()` lets it go and finishes; in pages that were not
- * fetched over https or from this machine, browsers have no microphone.
+ * This page's microphone as a Stream. `stop()` lets it go and finishes; `hear` is given each block
+ * of samples before it is sent. In pages that were not fetched over https or from this machine,
+ * browsers have no microphone.
  */
-export async function microphone(options = {}) {
+export async function microphone({ hear = () => {}, ...options } = {}) {
   const media = await navigator.mediaDevices.getUserMedia({
     audio: { channelCount: 1, echoCancellation: true, noiseSuppression: false },
   });
@@ -176,7 +178,10 @@ export async function microphone(options = {}) {
   await context.audioWorklet.addModule(import.meta.url);
   const stream = new Stream({ ...options, rate: context.sampleRate, encoding: "f32le" });
   const node = new AudioWorkletNode(context, "edged", { numberOfOutputs: 0, channelCount: 1 });
-  node.port.onmessage = (message) => { stream.send(message.data).catch(() => stream.stop()); };
+  node.port.onmessage = (message) => {
+    hear(new Float32Array(message.data));
+    stream.send(message.data).catch(() => stream.stop());
+  };
   context.createMediaStreamSource(media).connect(node);
   stream.stop = async () => {
     for (const track of media.getTracks()) track.stop();
