@@ -46,7 +46,8 @@ docs: install  ## Write the reference from the code
 system-packages:  ## Install the system libraries that a microphone and tests use (root)
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends \
-		libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils mosquitto
+		libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils mosquitto \
+		chromium fonts-dejavu-core
 
 clean:  ## Remove .venv and caches of tools
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

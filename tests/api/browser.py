@@ -52,8 +52,17 @@ class Browser:
         """What it has thrown, and where it went against its policy"""
         for domain in ("Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
-        self.call("Page.navigate", url=url)
-        self.wait("location.protocol === 'http:' && document.readyState === 'complete'")
+        self.open(url)
+
+    def open(self, url: str) -> None:
+        """Go to a page; what was noted of the last one is forgotten."""
+        self.call("Page.navigate", url="about:blank")
+        self.wait("location.protocol === 'about:'")
+        self.requested.clear()
+        self.faults.clear()
+        if url != "about:blank":
+            self.call("Page.navigate", url=url)
+            self.wait("location.protocol !== 'about:' && document.readyState === 'complete'")
 
     @staticmethod
     def missing() -> str | None:

@@ -10,7 +10,7 @@ const LINES = 4; // at most
 /** Draws `spans` as `GET /v1/latencies` has them: oldest first, `age` in seconds. */
 export class Plot {
   constructor(title, about) {
-    this._drawing = draw("svg", { role: "img", height: HEIGHT });
+    this._drawing = draw("svg", { role: "img", "aria-label": title, height: HEIGHT });
     this._now = make("p.now");
     this._table = make("tbody");
     this.element = make("figure.card.plot", {},

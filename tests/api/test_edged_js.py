@@ -1,11 +1,10 @@
-"""The page and edged.js in a real browser."""
+"""edged.js in a real browser."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -89,13 +88,11 @@ def test_a_page_misses_no_final_when_the_daemon_is_started_anew(
 ) -> None:
     fed = Fed(tmp_path, free_port)
     page = browse(fed.daemon.url)
-    page.wait("document.querySelector('#engine').textContent.includes('moonshine')")
     page.run(LISTEN)
     page.wait("events.length")
     fed.say(sentence)
     page.wait(f"{FINALS}.length === 1")
     fed.end(number)
-    page.wait("document.querySelector('#engine').textContent.includes('trying again')")
     fed.start()
     fed.say(sentence)
     page.wait(f"{FINALS}.length === 2")
@@ -105,9 +102,6 @@ def test_a_page_misses_no_final_when_the_daemon_is_started_anew(
     stored = [[entry["id"], entry["text"]] for entry in fed.stored()]
     assert page.run(FINALS) == stored
     assert len(stored) == 3
-    shown: Any = page.run("[...document.querySelectorAll('.final span')].map((e) => e.textContent)")
-    assert shown == [text for _, text in stored]
-    assert page.run("document.querySelector('#engine').textContent") == "the recording has ended"
     fed.daemon.stop()
 
 
