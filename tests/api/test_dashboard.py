@@ -172,6 +172,26 @@ def test_captions_appear_while_they_are_spoken(
     assert "microphone" in page.run(text("#streams"))
 
 
+def test_a_word_s_latency_is_from_its_end_until_it_was_shown_to_stay(page: Browser) -> None:
+    latency = page.run("""
+        import("/words.js").then(({ WordClock }) => {
+          const clock = new WordClock();
+          const partial = (text, end, age) => clock.partial({ text, end, age });
+          const word = (word, end) => ({ word, end });
+          const words = [word("Turn", 1), word("on", 1.2), word("it.", 2)];
+          const final = (utterance) => clock.final({ utterance, words, latency: { total: 0.4 } });
+          partial("turn", 1.5, 0.1);
+          const joined = final(1); // began before anybody looked
+          clock.begin({ utterance: 2 });
+          partial("turn", 1.3, 0.1); // 0.4 s after its end
+          partial("turn of", 1.5, 0.1);
+          partial("turn on", 1.8, 0.2); // 0.8 s, and what was there before does not count
+          return [joined, final(2)];
+        })
+    """)
+    assert latency == [None, pytest.approx(0.4)]  # of 0.4, 0.8, and 0.4 with the final
+
+
 def test_what_was_said_before_is_there_when_the_page_is_opened(
     page: Browser, server: DaemonProcess
 ) -> None:
@@ -448,7 +468,7 @@ def test_troubles_are_told(
     browser.look(*SIZES["desktop"])
     browser.open(daemon.url)
     browser.wait(f"{STATUS} === 'No microphone'")
-    assert "Microphone:" in browser.run(text("#notices"))
+    assert browser.run(text("#notices")).startswith("Microphone alsa:nothing is not there")
     assert browser.run(text("#microphone-state")) == "Waiting"
     browser.photograph(photographs / "no-microphone.png")
     show(browser, "history")

@@ -377,7 +377,6 @@ def test_a_websocket_path_is_no_page(daemon: DaemonProcess) -> None:
         ("/", "text/html"),
         ("/dashboard.js", "text/javascript"),
         ("/dashboard.css", "text/css"),
-        ("/icon.svg", "image/svg+xml"),
     ],
 )
 def test_the_page_comes_with_a_strict_policy(daemon: DaemonProcess, path: str, kind: str) -> None:

@@ -22,7 +22,7 @@ const RESTS = {
   listening: "Listening …", muted: "Muted", waiting: "Waiting for a microphone", off: "No microphone is listened to", ended: "The recording has ended",
 };
 
-const captions = new Captions(find("captions"), "Live captions", "Nothing said yet. Speak, and the words appear here.");
+const captions = new Captions(find("captions"), "Live captions", "Nothing said yet. What is said appears here.");
 
 /** What was said while nobody looked, with the times at which it was said. */
 async function catchUp() {

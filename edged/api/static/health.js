@@ -56,5 +56,8 @@ function showNotices(health) {
   replace(list, ...texts.map((text) => make("li", {}, text)));
 }
 
-/** A reason with the part that it is about before it, as a sentence of its own. */
-const sentence = (reason) => reason.charAt(0).toUpperCase() + reason.slice(1);
+/** A reason as a sentence; what it is about stays before it where it is none by itself. */
+function sentence(reason) {
+  const [, rest] = reason.match(/^\w+: (\p{Lu}.*)$/u) ?? [];
+  return rest ?? reason.charAt(0).toUpperCase() + reason.slice(1);
+}

@@ -24,15 +24,17 @@ export class WordClock {
     ));
   }
 
-  /** A final: the median of its words' latencies in seconds, or null where none was shown before. */
+  /** A final: the median of its words' latencies in seconds, or null where it is not known. */
   final(event) {
-    const latencies = (event.words ?? [])
-      .map(({ word, end }, index) => [this._shown[index], plain(word), end])
-      .filter(([shown, word]) => shown?.word === word)
-      .map(([shown, , end]) => Math.max(0, shown.at - end))
-      .sort((a, b) => a - b);
+    const words = event.words ?? [];
+    const shown = this._shown;
     this._shown = [];
-    if (event.utterance !== this._whole) return null;
-    return latencies.length ? latencies[Math.ceil(latencies.length / 2) - 1] : null;
+    if (!words.length || event.utterance !== this._whole) return null;
+    const now = words.at(-1).end + event.latency.total; // for words that no partial has shown
+    const latencies = words.map(({ word, end }, index) => {
+      const before = shown[index]?.word === plain(word) ? shown[index].at : now;
+      return Math.max(0, before - end);
+    });
+    return latencies.sort((a, b) => a - b)[Math.ceil(latencies.length / 2) - 1];
   }
 }
