@@ -71,8 +71,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sentences(speech: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two utterances."""
-    first, second = speech[: 4 * RATE], speech[4 * RATE : round(8.3 * RATE)]
-    return np.concatenate([first, silence(1)]), np.concatenate([second, silence(1)])
+    first, second = speech[: round(4.3 * RATE)], speech[round(4.6 * RATE) : round(6.5 * RATE)]
+    return np.concatenate([first, silence(0.7)]), np.concatenate([second, silence(0.7)])
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from websockets.sync.client import connect
 
 from edged.api.levels import SILENCE, SPAN, LevelMeter
 from edged.messages import Level
+from tests.api.conftest import Shared
 from tests.client import of_type, recognize, s16, silence
 from tests.conftest import TINY
 from tests.daemon import DaemonProcess
@@ -21,9 +22,9 @@ RATE = 16000
 Start = Callable[..., DaemonProcess]
 
 
-@pytest.fixture
-def server(start_daemon: Start) -> DaemonProcess:
-    return start_daemon("--no-microphone", "--model", TINY, server_max_streams=3)
+@pytest.fixture(scope="module")
+def server(shared_daemon: Shared) -> DaemonProcess:
+    return shared_daemon("--no-microphone", server_max_streams=3)
 
 
 def test_open_streams_are_listed(server: DaemonProcess, speech: np.ndarray) -> None:
@@ -51,7 +52,7 @@ def test_latencies_are_of_audio_at_the_pace_of_time(
     recognize(server.url, speech[: 4 * RATE])
     nothing = dict.fromkeys(("first_partial", "endpoint", "decode", "total"), 0)
     assert counts() == nothing, "it came faster"
-    clip = np.concatenate([speech[: 4 * RATE], silence(1)])
+    clip = np.concatenate([speech[: 2 * RATE], silence(0.7)])
     events = recognize(server.url, clip, pace=1.0)
     [total] = [final["latency"]["total"] for final in of_type(events, "final")]
     assert counts() == dict.fromkeys(nothing, 1)
