@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -31,9 +32,16 @@ _HEADERS = {
 
 def add_page(app: FastAPI) -> None:
     """Serve `/` and the files that it asks for."""
-    for path in sorted(PATHS):
+    for path in PATHS:
+        app.add_api_route(
+            path, _sender(FOLDER / (path[1:] or "index.html")), include_in_schema=False
+        )
 
-        def file(file: Path = FOLDER / (path[1:] or "index.html")) -> Response:
-            return FileResponse(file, media_type=_KINDS[file.suffix], headers=_HEADERS)
 
-        app.add_api_route(path, file, include_in_schema=False)
+def _sender(file: Path) -> Callable[[], Response]:
+    """An endpoint without parameters: those of a query are the client's to choose."""
+
+    def send() -> Response:
+        return FileResponse(file, media_type=_KINDS[file.suffix], headers=_HEADERS)
+
+    return send

@@ -15,6 +15,7 @@ import pytest
 from websockets.sync.client import connect
 
 from edged import __version__
+from edged.api.page import PATHS
 from edged.engine.probe import ProbeReport, probe_recorded, report_file
 from edged.engine.verdicts import write_whole
 from tests.api.conftest import Shared
@@ -366,6 +367,17 @@ def test_a_websocket_path_is_no_page(daemon: DaemonProcess) -> None:
     answer = ask(daemon, "/v1/stream")
     assert answer.status in {404, 426}
     problem(answer)
+
+
+@pytest.mark.parametrize("name", ["file", "path", "name", "kind"])
+def test_no_query_makes_the_page_another_file(
+    daemon: DaemonProcess, tmp_path: Path, name: str
+) -> None:
+    secret = tmp_path / "secret.js"
+    secret.write_text("secret")
+    for path in PATHS:
+        answer = ask(daemon, f"{path}?{name}={quote(str(secret))}")
+        assert answer.body == ask(daemon, path).body
 
 
 # -- the page -----------------------------------------------------------------------------------
