@@ -140,6 +140,16 @@ def test_the_page_is_small(server: DaemonProcess) -> None:
     assert sum(len(answer.body) for answer in files.values()) < MOST_BYTES
 
 
+def test_so_is_all_that_it_asks_for_when_it_is_opened(page: Browser) -> None:
+    page.wait(f"{STATUS} === 'Listening'")
+    sizes = page.run(
+        "['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind))"
+        ".map(({ name, decodedBodySize }) => [name, decodedBodySize])"
+    )
+    assert len(sizes) > len(served.PATHS)
+    assert 0 < sum(size for _, size in sizes) < MOST_BYTES
+
+
 def test_the_page_names_no_other_host_and_makes_no_markup_of_text(server: DaemonProcess) -> None:
     for path in served.PATHS:
         written = ask(server, path).text

@@ -39,14 +39,6 @@ export class Captions {
     this.last = null; // the last final's latency, with `words` where it is known
   }
 
-  /** Forget everything. */
-  clear() {
-    this._ids.clear();
-    replace(this._log);
-    this._show("", "");
-    this._nothing.hidden = false;
-  }
-
   /** Take an event; others than those of speech are ignored. */
   take(event) {
     this._tell[event.type]?.call(this, event);
