@@ -43,7 +43,7 @@ class Browser:
             stderr=self._log,
         )  # fmt: skip
         self._open = ExitStack()
-        page = connect(self._page_address(folder), max_size=None)
+        page = connect(self._page_address(folder), max_size=None, ping_interval=None)
         self._page = self._open.enter_context(page)
         self._number = 0
         self.requested: list[str] = []
