@@ -19,7 +19,7 @@ PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECONDS = 60.0
 
 
-class Refused(Exception):  # noqa: N818
+class RefusedError(Exception):
     """The browser could not do it: there is no page yet, or it has just gone."""
 
 
@@ -91,7 +91,7 @@ class Browser:
         while (answer := json.loads(self._page.recv(SECONDS))).get("id") != self._number:
             self._note(answer)
         if "error" in answer:
-            raise Refused(answer["error"])
+            raise RefusedError(answer["error"])
         return answer["result"]
 
     def _note(self, event: dict[str, Any]) -> None:
@@ -145,7 +145,7 @@ class Browser:
         """The value of an expression, once it is true."""
         deadline = time.monotonic() + seconds
         while True:
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(RefusedError):
                 if value := self.run(code):
                     return value
             assert time.monotonic() < deadline, code
