@@ -192,9 +192,10 @@ def _is_address(name: str) -> bool:
 
 
 def _is_from_another_page(headers: dict[str, str]) -> bool:
-    """Whether a page elsewhere embeds this: browsers send no Origin with an image or a script."""
+    """Whether a page elsewhere embeds this: browsers send no Origin with an image, a script or a
+    frame. A link that somebody follows may lead here."""
     foreign = headers.get("sec-fetch-site") in {"cross-site", "same-site"}
-    return foreign and headers.get("sec-fetch-mode") != "navigate"
+    return foreign and headers.get("sec-fetch-dest") != "document"
 
 
 def _own_names() -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -42,6 +43,7 @@ def create_app(daemon: Daemon) -> FastAPI:
         redoc_url=None,
     )
     app.state.daemon = daemon
+    app.state.asking = asyncio.Lock()
     app.include_router(routes.router)
     app.include_router(transcripts.router)
     app.include_router(openai.router)

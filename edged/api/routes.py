@@ -17,7 +17,7 @@ from edged.api.problems import ERRORS, described
 from edged.audio.devices import InputDevice
 from edged.daemon import Daemon, Origin
 from edged.engine import choose
-from edged.engine.ask import ask_all, run_apart
+from edged.engine.ask import ProviderReport, ask_all, run_apart
 from edged.engine.ladder import Ladder
 from edged.engine.probe import last_report
 from edged.engine.stream import Stream
@@ -151,9 +151,6 @@ def _device(device: InputDevice, in_use: str | None) -> schemas.Device:
 @router.get("/plugins", responses=ERRORS)
 async def plugins(request: Request) -> schemas.Plugins:
     """Installed plugins, usable or not and why, and the devices their providers find."""
-    state = request.app.state
-    if not hasattr(state, "providers"):
-        state.providers = await ask_all(_daemon(request).configuration.provider_options())
     return schemas.Plugins(
         plugins=[
             schemas.Plugin(
@@ -165,8 +162,18 @@ async def plugins(request: Request) -> schemas.Plugins:
             )
             for plugin in _daemon(request).plugins.all
         ],
-        providers=[schemas.Provider(**msgspec.to_builtins(p)) for p in state.providers],
+        providers=[schemas.Provider(**msgspec.to_builtins(p)) for p in await _providers(request)],
     )
+
+
+async def _providers(request: Request) -> list[ProviderReport]:
+    """What the providers find, each of which is asked once, however many want to know at once."""
+    state = request.app.state
+    async with state.asking:
+        if not hasattr(state, "providers"):
+            state.providers = await ask_all(_daemon(request).configuration.provider_options())
+    found: list[ProviderReport] = state.providers
+    return found
 
 
 @router.get(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import stat
@@ -24,6 +25,12 @@ SHUTDOWN_SECONDS = 3
 TICK_SECONDS = 1.0
 KEEPALIVE_SECONDS = 30
 SOCKET_NAME = "edged.sock"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether uvicorn tells of something wrong: it calls a WebSocket refused by an answer an error,
+    and any page could fill the log with that."""
+    return record.msg != "ASGI callable returned without completing handshake."
 
 
 class _Server(uvicorn.Server):
@@ -83,6 +90,7 @@ class HttpServer:
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             backlog=128,
         )
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._server = _Server(configuration)
         sockets = [self._tcp] + ([self._unix] if self._unix else [])
         log.info("listening on %s%s", self.url, f" and {self._unix_path}" if self._unix else "")

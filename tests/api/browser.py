@@ -26,7 +26,7 @@ class RefusedError(Exception):
 class Browser:
     """One page; its microphone hears a recording, again and again."""
 
-    def __init__(self, folder: Path, microphone: Path, url: str) -> None:
+    def __init__(self, folder: Path, microphone: Path, url: str, *flags: str) -> None:
         assert PROGRAM is not None
         folder.mkdir()
         self._log = (folder / "log").open("wb")
@@ -36,7 +36,7 @@ class Browser:
                 "--disable-dev-shm-usage", "--remote-debugging-port=0",
                 f"--user-data-dir={folder}", "--use-fake-ui-for-media-stream",
                 "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required",
-                f"--use-file-for-fake-audio-capture={microphone}",
+                f"--use-file-for-fake-audio-capture={microphone}", *flags,
                 "about:blank",
             ],
             stdout=self._log,

@@ -311,6 +311,15 @@ def test_a_browser_that_asks_for_a_page_we_trust_needs_no_token() -> None:
     assert passes(peer="192.0.2.9", origin="http://192.0.2.7:7333", method="OPTIONS") == 401
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_what_a_page_elsewhere_embeds_is_refused_and_a_link_is_not(site: str) -> None:
+    """Browsers send no Origin with an image, a script or a frame."""
+    for kind in ("image", "script", "iframe", "object", "empty"):
+        assert passes(peer="127.0.0.1", sec_fetch_site=site, sec_fetch_dest=kind) == 403
+    assert passes(peer="127.0.0.1", sec_fetch_site=site, sec_fetch_dest="document") == 200
+    assert passes(peer="127.0.0.1", sec_fetch_site="same-origin", sec_fetch_dest="empty") == 200
+
+
 def test_a_peer_on_this_machine_needs_no_token() -> None:
     assert passes(peer="127.0.0.1") == 200
     assert passes(peer="::1") == 200

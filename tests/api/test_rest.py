@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 import numpy as np
+import psutil
 import pytest
 from websockets.sync.client import connect
 
@@ -399,3 +403,25 @@ def test_the_page_comes_with_a_strict_policy(daemon: DaemonProcess, path: str, k
     assert not re.search("unsafe|\\*|data:|ws:|http", policy)
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert not any(word in answer.text for word in ("http://", "https://", "eval("))
+
+
+def test_providers_are_asked_once_however_many_want_to_know(
+    start_daemon: Start,
+) -> None:
+    daemon = start_daemon("--no-microphone", "--model", TINY)
+    most = 0
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(daemon.get, "/v1/plugins") for _ in range(6)]
+        while not all(answer.done() for answer in answers):
+            children = psutil.Process(daemon.pid).children()
+            most = max(most, sum("edged.engine.ask" in arguments(child) for child in children))
+            time.sleep(0.02)
+    first, *others = [answer.result()[1]["providers"] for answer in answers]
+    assert all(other == first for other in others)
+    assert 0 < most <= len(first)
+
+
+def arguments(process: psutil.Process) -> list[str]:
+    with suppress(psutil.NoSuchProcess):
+        return process.cmdline()
+    return []

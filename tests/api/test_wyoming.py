@@ -334,6 +334,25 @@ def test_a_client_that_does_not_read_is_let_go_and_others_are_not(
     assert "a client of wyoming is let go: it reads too slowly" in daemon.log.read_text()
 
 
+@pytest.mark.long
+def test_a_client_without_a_first_word_is_let_go(daemon: DaemonProcess) -> None:
+    """Browsers open connections that they may need, and each would hold a place."""
+    with raw(daemon) as sock:
+        assert to_the_end(sock) == b""
+    daemon.wait(lambda: b"edged_clients 0" in ask(daemon, "/metrics").body)
+
+
+@pytest.mark.long
+def test_one_who_gets_the_microphone_and_does_not_read_it_is_let_go(
+    shared_daemon: Shared, recording: Path
+) -> None:
+    daemon = shared_daemon("--source", f"file:{recording}", **GUESTS, wyoming_microphone=1)
+    with raw(daemon) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        daemon.wait(lambda: "it reads too slowly" in daemon.log.read_text(), 40)
+    daemon.wait(lambda: b"edged_clients 0" in ask(daemon, "/metrics").body)
+
+
 def test_who_vanishes_while_speaking_frees_its_place(daemon: DaemonProcess, said: Said) -> None:
     async def main() -> None:
         connection = client(daemon)

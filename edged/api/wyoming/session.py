@@ -17,14 +17,16 @@ from edged.log import get_logger
 
 log = get_logger(__name__)
 
-MOST_UNREAD = 1 << 20
-"""Bytes that a client may leave unread: half a minute of the microphone"""
+MOST_UNREAD = 320_000
+"""Bytes that a client may leave unread: ten seconds of the microphone"""
 SEND_SECONDS = 5.0
 """Longest wait for a client to read answers to what it asks"""
 LINGER_SECONDS = 1.0
 """How long a client is heard out that was told of a mistake"""
 QUIET_SECONDS = 1.0
 """A client that says nothing for so long after it has connected wants to hear the microphone"""
+SILENT_SECONDS = 10.0
+"""Without a microphone to hear it is let go: browsers open connections that they may need"""
 
 
 class Session:
@@ -145,14 +147,16 @@ class Session:
 
     async def _play(self) -> None:
         """The microphone, to a client that says nothing: what satellites expect of a microphone."""
-        if self._daemon.configuration.wyoming.microphone:
-            try:
-                async with asyncio.timeout(QUIET_SECONDS):
-                    await self._spoke.wait()
-            except TimeoutError:
-                with self._daemon.tap.open(self._send_audio):
-                    self._send("audio-start", MICROPHONE_FORMAT)
-                    await self._spoke.wait()
+        microphone = self._daemon.configuration.wyoming.microphone
+        try:
+            async with asyncio.timeout(QUIET_SECONDS if microphone else SILENT_SECONDS):
+                await self._spoke.wait()
+        except TimeoutError:
+            if not microphone:
+                return
+            with self._daemon.tap.open(self._send_audio):
+                self._send("audio-start", MICROPHONE_FORMAT)
+                await self._spoke.wait()
         await asyncio.Event().wait()
 
     def _send_audio(self, pcm: bytes) -> None:
