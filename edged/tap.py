@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from edged.engine.stream import Stream
 from edged.recognizer import SAMPLE_RATE
 
@@ -48,5 +50,6 @@ class Tap:
 
 
 def _s16(stream: Stream, start: int) -> bytes:
-    samples = stream.ring.view(start, stream.written)
-    return (samples * 32767).astype("<i2").tobytes()
+    """A device's 16 bits are those that it gave."""
+    samples = stream.ring.view(start, stream.written) * 32768
+    return np.clip(samples, -32768, 32767).astype("<i2").tobytes()

@@ -60,10 +60,10 @@ async def decode_file(url: str, samples: np.ndarray, pause: float = 0.02) -> lis
 CLIENT = Path(sys.executable).parent / "sherpa-onnx-online-websocket-client"
 
 
-def upstream(url: str, file: Path) -> list[Result]:
+def upstream(url: str, file: Path, *options: str) -> list[Result]:
     """What the project's own client, in C++, is told until `Done!`."""
     host, port = url.removeprefix("ws://").split(":")
-    command = [str(CLIENT), f"--server-ip={host}", f"--server-port={port}", str(file)]
+    command = [str(CLIENT), f"--server-ip={host}", f"--server-port={port}", *options, str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr.rstrip().endswith("Done!")
     told = (line.partition(" {")[2] for line in done.stderr.splitlines() if ":OnMessage:" in line)
