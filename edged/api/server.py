@@ -24,6 +24,8 @@ log = get_logger(__name__)
 SHUTDOWN_SECONDS = 3
 TICK_SECONDS = 1.0
 KEEPALIVE_SECONDS = 30
+UNREAD_SECONDS = 30
+"""A client that takes nothing of what it is sent for so long is cut off by the system"""
 SOCKET_NAME = "edged.sock"
 
 
@@ -136,6 +138,7 @@ def listen_tcp(host: str, port: int, setting: str) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS // 3)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
     try:
         sock.bind((host, port))
     except OSError as error:

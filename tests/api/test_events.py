@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +18,7 @@ import soundfile
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.api.http import event_stream
+from tests.api.http import ask, event_stream
 from tests.client import s16, silence
 from tests.conftest import TINY
 from tests.daemon import DaemonProcess
@@ -35,14 +37,14 @@ class Fed:
     """A daemon whose microphone is a named pipe that a test writes to."""
 
     def __init__(self, start: Start, folder: Path, *flags: str, **settings: object) -> None:
-        self._fifo = folder / "microphone"
-        os.mkfifo(self._fifo)
-        source = f"program:cat {self._fifo}"
+        self.fifo = folder / "microphone"
+        os.mkfifo(self.fifo)
+        source = f"program:cat {self.fifo}"
         self.daemon = start("--model", TINY, "--source", source, *flags, **settings)
 
     def speak(self, samples: np.ndarray) -> None:
         """All of it, and then the microphone is at its end."""
-        with self._fifo.open("wb") as pipe:
+        with self.fifo.open("wb") as pipe:
             pipe.write(s16(samples))
 
 
@@ -80,6 +82,40 @@ def test_every_follower_gets_every_event(fed: Fed, clip: np.ndarray) -> None:
     finals = [event for event in events if event["type"] == "final"]
     assert len(finals) == 2
     assert [event["id"] for event in sent if "id" in event] == [str(f["id"]) for f in finals]
+
+
+def stalled(daemon: DaemonProcess, path: str, *headers: str) -> socket.socket:
+    """One that asks, and then takes nothing of what it is sent."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # as little as there can be
+    sock.connect(("127.0.0.1", daemon.port))
+    lines = (f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{daemon.port}", *headers, "", "")
+    sock.sendall("\r\n".join(lines).encode())
+    return sock
+
+
+@pytest.mark.long
+def test_who_takes_nothing_is_cut_off_and_others_miss_nothing(fed: Fed, speech: np.ndarray) -> None:
+    handshake = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    daemon = fed.daemon
+    with (
+        stalled(daemon, "/v1/transcripts?words=1", *handshake, key),
+        stalled(daemon, "/v1/transcripts/events?words=1"),
+        connect(daemon.ws("/v1/transcripts?words=1")) as brisk,
+        ThreadPoolExecutor() as pool,
+    ):
+        reading = pool.submit(rest_of, brisk)
+        daemon.wait(lambda: "edged_clients 3.0" in ask(daemon, "/metrics").text)
+        with fed.fifo.open("wb") as pipe:
+            pipe.write(s16(speech))
+            daemon.wait(lambda: "edged_clients 1.0" in ask(daemon, "/metrics").text, 90)
+        events = reading.result(30)
+    stored = daemon.get("/v1/transcripts?limit=1000")[1]["transcripts"]
+    finals = [event for event in events if event["type"] == "final" and event["text"]]
+    assert [final["id"] for final in finals] == [entry["id"] for entry in stored]
+    assert len(finals) > 3
+    assert "Traceback" not in daemon.log.read_text()
 
 
 def test_a_follower_chooses_partials_and_words(fed: Fed, clip: np.ndarray) -> None:

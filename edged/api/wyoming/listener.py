@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from pathlib import Path
 
 from edged.api.intake import attendance
@@ -17,9 +16,6 @@ from edged.errors import EngineError
 from edged.log import get_logger
 
 log = get_logger(__name__)
-
-SEND_BUFFER = 1 << 16
-"""Bytes that the system keeps for a client: what waits there cannot be seen to be unread"""
 
 
 class Listener:
@@ -83,7 +79,6 @@ class Listener:
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self._sessions.add(task)
         try:
             await self._speak(Session(self._daemon, reader, writer))

@@ -17,8 +17,8 @@ from edged.log import get_logger
 
 log = get_logger(__name__)
 
-MOST_UNREAD = 320_000
-"""Bytes that a client may leave unread: ten seconds of the microphone"""
+MOST_UNREAD = 1 << 20
+"""Bytes that a client may leave unread: half a minute of the microphone"""
 SEND_SECONDS = 5.0
 """Longest wait for a client to read answers to what it asks"""
 LINGER_SECONDS = 1.0
