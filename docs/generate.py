@@ -47,8 +47,8 @@ binary frames of any length, and the text frames `{"type":"flush"}` (finish the 
 
 A client that sends faster than it is recognised is made to wait, by not reading from it: nothing is
 dropped. A client that reads too slowly is closed with 4000; one that takes nothing of what it is
-sent for 30 s is cut off. Close codes: 1000 done, 1001 the server stops (after finals), 1008 refused,
-1009 message too large, 1013 too many clients, 4000 too slow a reader.
+sent for 30 s is cut off. Close codes: 1000 done, 1001 the server stops (after finals), 1008
+refused, 1009 message too large, 1013 too many clients, 4000 too slow a reader.
 
 Times are seconds from the stream's start; `clock` is CLOCK_MONOTONIC. Every utterance that started
 gets exactly one final, its text empty when it was no speech.

@@ -48,6 +48,8 @@ class MqttSink(TranscriptSink):
         self._muted = False
         self._trouble: str | None = None
         self._mute: Callable[[bool], None] | None = None
+        self._puzzled = False
+        """Whether an order made no sense, which is said once a connection"""
         self._client = self._connect()
 
     def may_mute(self, mute: Callable[[bool], None]) -> None:
@@ -169,6 +171,7 @@ class MqttSink(TranscriptSink):
             self._unreachable(f"it refuses ({code}); see username and password_file")
             return
         self._complaints.clear()
+        self._puzzled = False
         log.info("publishing to %s:%d below %s", *self._settings.broker, self._settings.topic(""))
         if self._settings.allow_commands:
             client.subscribe(self._settings.topic("mute/set"), AT_LEAST_ONCE)
@@ -191,10 +194,11 @@ class MqttSink(TranscriptSink):
         order = COMMANDS.get(message.payload[:8].decode("ascii", "replace").strip().lower())
         if message.retain or self._mute is None:
             return
-        if order is None:
-            log.warning("%s takes ON or OFF", message.topic)
-        else:
+        if order is not None:
             self._mute(order)
+        elif not self._puzzled:
+            log.warning("%s takes ON or OFF", self._settings.topic("mute/set"))
+            self._puzzled = True
 
 
 def _at_first(settings: Settings) -> dict[str, str]:

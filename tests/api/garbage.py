@@ -1,8 +1,20 @@
-"""Messages that nobody would send."""
+"""Messages that nobody would send, and what they may leave behind: nothing."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from tests.api.http import ask
+from tests.daemon import DaemonProcess
+
+SPARE_DESCRIPTORS = 4
+SPARE_THREADS = 8
+"""A pool of them grows to its size at its first need"""
+SPARE_BYTES = 30e6
 
 
 def mutated(random_: random.Random, message: bytes) -> bytes:
@@ -18,3 +30,33 @@ def mutated(random_: random.Random, message: bytes) -> bytes:
             case _:
                 data[at:at] = data[at : at + random_.randint(1, 8)]
     return bytes(data)
+
+
+@contextmanager
+def leaves_nothing(daemon: DaemonProcess) -> Iterator[None]:
+    """Meanwhile no process ends, and no client, descriptor, thread or memory is left behind."""
+    before = _held(daemon)
+    yield
+    daemon.wait(lambda: _is_idle(daemon))
+    daemon.wait(lambda: _held(daemon)[1] <= before[1] + SPARE_DESCRIPTORS)
+    after = _held(daemon)
+    assert after[0] == before[0], "a process was replaced"
+    assert after[2] <= before[2] + SPARE_THREADS
+    assert after[3] <= before[3] + SPARE_BYTES
+    assert "Traceback" not in daemon.log.read_text()
+
+
+def _is_idle(daemon: DaemonProcess) -> bool:
+    metrics = ask(daemon, "/metrics").text
+    return "edged_streams 0.0" in metrics and "edged_clients 0.0" in metrics
+
+
+def _held(daemon: DaemonProcess) -> tuple[list[int], int, int, int]:
+    """Its processes, and what they have of descriptors, threads and memory of their own."""
+    family = [psutil.Process(daemon.pid), *psutil.Process(daemon.pid).children()]
+    return (
+        [process.pid for process in family],
+        sum(process.num_fds() for process in family),
+        sum(process.num_threads() for process in family),
+        sum(process.memory_full_info().uss for process in family),
+    )

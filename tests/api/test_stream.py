@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import signal
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import soxr
 from websockets.client import ClientProtocol
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
 from edged.audio.pcm import ENCODINGS
+from tests.api.garbage import leaves_nothing, mutated
 from tests.client import Event, of_type, recognize, s16, silence, texts
 from tests.conftest import TINY
 from tests.daemon import DaemonProcess
@@ -378,6 +382,57 @@ def test_a_client_that_falls_behind_is_let_go(start_daemon: Start, sentence: np.
     events, code = converse(daemon, "", ["no order"] * 5000)
     assert code == 4000
     assert set(map(str, (event["type"] for event in events))) == {"hello", "error"}
+    assert "best of times" in heard(recognize(daemon.url, sentence))
+
+
+# -- garbage ---------------------------------------------------------------------------------------
+
+PATHS = [
+    "/v1/stream",
+    "/v1/stream?rate=8000&encoding=mulaw",
+    "/v1/stream?channels=2&encoding=f32le",
+]
+PATHS += ["/v1/transcripts", "/v1/stream?fallback=fail&words=1&partials=0"]
+SEEDS = [
+    b'{"type": "flush"}',
+    b'{"type": "close"}',
+    b'{"type":"flush","why":[1,{"a":null}]}',
+    bytes(640),
+    np.sin(np.arange(3200) / 5).astype("<f4").tobytes(),
+    np.array([np.nan, np.inf, -np.inf, 1e38, 1e-45], "<f4").tobytes(),
+]
+
+
+def pester(daemon: DaemonProcess, count: int, seed: int) -> None:
+    """Send so many messages nobody would, over as many connections as it takes."""
+    chance = random.Random(seed)
+    left = count
+    while left:
+        path = mutated(chance, chance.choice(PATHS).encode()) if chance.random() < 0.2 else None
+        address = path.decode("ascii", "ignore") if path else chance.choice(PATHS)
+        try:
+            with connect(
+                daemon.ws("/") + quote(address[1:], "/?&="), compression=None
+            ) as websocket:
+                for _ in range(min(left, chance.randint(1, 2000))):
+                    left -= 1
+                    message = chance.choice(SEEDS)
+                    message = message if chance.random() < 0.3 else mutated(chance, message)
+                    as_text = chance.random() < 0.5
+                    websocket.send(message.decode("latin-1") if as_text else message)
+                    with suppress(TimeoutError):
+                        websocket.recv(timeout=0)
+        except (InvalidStatus, ConnectionClosed):
+            left -= 1
+
+
+@pytest.mark.parametrize("count", [1000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_garbage_ends_at_most_its_own_connection(
+    daemon: DaemonProcess, sentence: np.ndarray, count: int
+) -> None:
+    pester(daemon, count // 10, seed=20)
+    with leaves_nothing(daemon):
+        pester(daemon, count, seed=21)
     assert "best of times" in heard(recognize(daemon.url, sentence))
 
 

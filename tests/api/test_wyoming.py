@@ -27,7 +27,7 @@ from edged.api.wyoming import announcement
 from edged.api.wyoming.request import Growth
 from edged.errors import ConfigurationError
 from tests.api.conftest import Shared
-from tests.api.garbage import mutated
+from tests.api.garbage import leaves_nothing, mutated
 from tests.api.http import ask
 from tests.api.test_access import own_address
 from tests.client import load, s16, silence
@@ -400,16 +400,15 @@ def pester(daemon: DaemonProcess, count: int, seed: int) -> None:
 def test_garbage_ends_at_most_its_own_connection(
     daemon: DaemonProcess, said: Said, count: int
 ) -> None:
-    pester(daemon, count, seed=11)
-    assert daemon.get("/v1/health")[1]["ready"]
+    pester(daemon, count // 10, seed=12)
+    with leaves_nothing(daemon):
+        pester(daemon, count, seed=11)
 
     async def main() -> str:
         async with client(daemon) as connection:
             return transcript(await transcribe(connection, said.samples))
 
     assert asyncio.run(main()) == said.text
-    assert daemon.wait(lambda: b"edged_streams 0" in ask(daemon, "/metrics").body)
-    assert "Traceback" not in daemon.log.read_text()
 
 
 # -- the network and the microphone -------------------------------------------------------------
