@@ -33,11 +33,14 @@ from tests.daemon import DaemonProcess
 
 SILENCE_SECONDS = 1.2
 """Sent after each utterance, longer than any endpoint waits"""
+CLEAN = {"librispeech_237", "ljspeech", "vctk_clean", "cmu_arctic"}
+"""Sets whose energy says where speech ends"""
 LONGEST_SECONDS = 3.5
 """Utterances that are longer are left out: finals are what is counted"""
 PATIENCE = 30.0
 """Seconds to wait for a final"""
 QUIET, CROWD = "nobody else", "a crowd"
+WAYS = ("microphone", "stream")
 
 
 class Microphone:
@@ -91,8 +94,8 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = report.parser(__doc__)
-    parser.add_argument("--pairs", type=int, default=5, help="of rounds (5)")
-    parser.add_argument("--files", type=int, default=20, help="utterances a round (20)")
+    parser.add_argument("--pairs", type=int, default=12, help="of rounds (12)")
+    parser.add_argument("--files", type=int, default=10, help="utterances a round (10)")
     parser.add_argument("--idle", type=int, default=200, help="clients that only listen (200)")
     return parser.parse_args()
 
@@ -102,12 +105,12 @@ def _measure(model: str, options: argparse.Namespace) -> dict[str, Any]:
     spoken = [
         samples
         for utterance in corpus.choose_evenly(
-            [u for u in corpus.utterances(options.corpus) if u.core], 10_000
+            [u for u in corpus.utterances(options.corpus) if u.set in CLEAN], 10_000
         )
         if len(samples := corpus.load(utterance.path)) < LONGEST_SECONDS * RATE
     ]
     seconds: dict[str, dict[str, list[float]]] = {
-        situation: {"microphone": [], "stream": []} for situation in (QUIET, CROWD)
+        situation: {way: [] for way in WAYS} for situation in (QUIET, CROWD)
     }
     cut_off = 0
     with _listening(model, options.idle) as (daemon, microphone):
@@ -119,7 +122,9 @@ def _measure(model: str, options: argparse.Namespace) -> dict[str, Any]:
                 _round(daemon, microphone, chosen, seconds[CROWD])
                 cut_off += crowd.poll() is not None
     assert not cut_off, "the crowd did not stay"
-    return {way: _compare(seconds, way) for way in ("microphone", "stream")}
+    for ways in seconds.values():
+        ways["both"] = [final for way in WAYS for final in ways[way]]
+    return {way: _compare(seconds, way) for way in (*WAYS, "both")}
 
 
 @contextlib.contextmanager
@@ -156,9 +161,9 @@ def _round(
     seconds: dict[str, list[float]],
 ) -> None:
     for number, samples in enumerate(chosen):
-        way = "stream" if number % 2 else "microphone"
+        way = WAYS[number % 2]
         followed = np.concatenate([samples, corpus.silence(SILENCE_SECONDS)])
-        heard = _stream(daemon, followed) if number % 2 else microphone.speak(followed)
+        heard = _stream(daemon, followed) if way == "stream" else microphone.speak(followed)
         finals = [arrival for arrival in heard.of_type("final") if arrival.event["text"]]
         if finals:
             seconds[way].append(finals[-1].at - heard.sent_at(speech_bounds(samples)[1]))

@@ -52,4 +52,5 @@ class Tap:
 def _s16(stream: Stream, start: int) -> bytes:
     """A device's 16 bits are those that it gave."""
     samples = stream.ring.view(start, stream.written) * 32768
-    return np.clip(samples, -32768, 32767).astype("<i2").tobytes()
+    pcm: bytes = np.clip(samples, -32768, 32767).astype("<i2").tobytes()
+    return pcm

@@ -15,7 +15,7 @@ from edged.log import get_logger
 
 log = get_logger(__name__)
 
-OPENAI_PATHS = ("/v1/audio/", "/v1/realtime")
+OPENAI_PATHS = ("/v1/audio/", "/v1/models/", "/v1/realtime")
 _STATUS = {
     "audio_too_long": 413,
     "body_too_large": 413,
@@ -23,6 +23,7 @@ _STATUS = {
     "engine_not_ready": 503,
     "engine_degraded": 503,
     "engine_moving": 503,
+    "model_not_found": 404,
     "no_step": 422,
     "store": 503,
     "no_store": 404,
@@ -76,6 +77,10 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 ERRORS = described(401, 403, 413, 422)
 """What every route may answer"""
+OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": OpenAIError} for status in (401, 403, 404, 413, 422)
+}
+"""The same of one in OpenAI's shape"""
 
 
 class FieldError(EdgedError):

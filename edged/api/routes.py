@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from edged import __version__
 from edged.api import schemas
-from edged.api.problems import ERRORS, described
+from edged.api.problems import ERRORS, OPENAI_ERRORS, FieldError, described
 from edged.audio.devices import InputDevice
 from edged.daemon import Daemon, Origin
 from edged.engine import choose
@@ -198,10 +198,28 @@ async def models(request: Request) -> schemas.Models:
     OpenAI's clients find their list under `data`.
     """
     daemon = _daemon(request)
-    names = dict.fromkeys([*(source.name for source in SOURCES), *daemon.models.names()])
-    found = [_model(daemon, name) for name in names]
+    found = [_model(daemon, name) for name in _model_names(daemon)]
     usable = [schemas.OpenAIModel(id=model.name) for model in found if model.usable]
     return schemas.Models(models=found, data=usable)
+
+
+@router.get("/models/{name}", responses=OPENAI_ERRORS)
+async def model(request: Request, name: str) -> schemas.OpenAIModel:
+    """A usable model, as OpenAI's clients ask for one."""
+    daemon = _daemon(request)
+    names = _model_names(daemon)
+    if name not in names:
+        sentence = f"There is no model {name[:80]!r}; there are {', '.join(names)}"
+        raise FieldError(sentence, code="model_not_found", param="model")
+    found = _model(daemon, name)
+    if found.reason:
+        raise FieldError(found.reason, code="model_not_found", param="model")
+    return schemas.OpenAIModel(id=name)
+
+
+def _model_names(daemon: Daemon) -> list[str]:
+    """Of models that are built or could be."""
+    return list(dict.fromkeys([*(source.name for source in SOURCES), *daemon.models.names()]))
 
 
 def _model(daemon: Daemon, name: str) -> schemas.Model:

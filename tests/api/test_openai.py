@@ -140,6 +140,15 @@ def test_models_are_listed(client: Client) -> None:
     models = {model.id: model for model in client.models.list()}
     assert models[TINY].object == "model"
     assert models[TINY].owned_by
+    assert client.models.retrieve(TINY) == models[TINY]
+
+
+@pytest.mark.parametrize("name", ["whisper-1", "moonshine-tiny-en ", "x" * 5000])
+def test_a_model_that_is_not_here_is_not_found(client: Client, name: str) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.models.retrieve(name)
+    assert missing.value.code in {"model_not_found", "not_found"}
+    assert len(missing.value.message) < 500
 
 
 # -- what cannot be heeded ------------------------------------------------------------------------
