@@ -30,9 +30,10 @@ SIGHUP reads it again (`systemctl reload edged`): everything but `server.host`, 
 `EDGED_CACHE_DIR`, `EDGED_STATE_DIR`, `EDGED_CONFIG_DIR` and `EDGED_RUNTIME_DIR` move the folders.
 """
 API = """
-Over HTTP on `server.port` and on the Unix socket. The REST part is described in full by
-`/openapi.json`; errors are `application/problem+json` (RFC 9457) with a stable `code`, on OpenAI's
-paths in OpenAI's shape. Requests must name this machine in `Host`; pages of other origins are
+Over HTTP on `server.port` and on the Unix socket. The daemon serves its reference itself: the page
+`/docs`, and for programs `/openapi.json` and, of the WebSockets, `/asyncapi.json`. Errors are
+`application/problem+json` (RFC 9457) with a stable `code`, on OpenAI's paths in OpenAI's shape.
+Requests must name this machine in `Host`; pages of other origins are
 refused. Off loopback a bearer token is needed (`Authorization: Bearer`, or `access_token` in the
 query where headers cannot be sent).
 """

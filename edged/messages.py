@@ -427,9 +427,24 @@ class Closed(Message, tag="closed", frozen=True):
 Event = Hello | SpeechStarted | Partial | Final | Gap | Level | EngineChanged | Error | Closed
 
 
+# -- orders of clients --------------------------------------------------------------------------
+
+
+class Flush(Message, tag="flush", frozen=True):
+    """Finish the open utterance with what was heard so far."""
+
+
+class Finish(Message, tag="close", frozen=True):
+    """No more audio comes: finish, answer `closed`, and close."""
+
+
+Order = Flush | Finish
+
+
 encode = msgspec.json.Encoder().encode
 decode_command = msgspec.json.Decoder(Command).decode
 decode_report = msgspec.json.Decoder(Report).decode
 decode_capture_report = msgspec.json.Decoder(CaptureReport).decode
 decode_capture_command = msgspec.json.Decoder(CaptureCommand).decode
 decode_event = msgspec.json.Decoder(Event).decode
+decode_order = msgspec.json.Decoder(Order).decode

@@ -11,7 +11,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from edged import __version__
-from edged.api import extensions, live, metrics, openai, problems, routes, transcripts
+from edged.api import (
+    extensions,
+    live,
+    metrics,
+    openai,
+    problems,
+    reference,
+    routes,
+    transcripts,
+)
 from edged.api.access import AccessControl
 from edged.api.page import add_page
 from edged.api.problems import Problem
@@ -50,6 +59,7 @@ def create_app(daemon: Daemon) -> FastAPI:
     app.include_router(live.router)
     app.include_router(realtime.router)
     app.include_router(metrics.router)
+    app.include_router(reference.router)
     extensions.mount(app, daemon.plugins)
     add_page(app)
     problems.install(app)

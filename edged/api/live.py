@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import get_args
 
 import msgspec
 from fastapi import APIRouter, WebSocket
@@ -20,7 +20,18 @@ from edged.daemon import MICROPHONE, Daemon
 from edged.errors import AudioError, EngineError
 from edged.hub import Subscriber
 from edged.log import get_logger
-from edged.messages import Closed, EngineChanged, Error, Event, Level, Partial, encode
+from edged.messages import (
+    Closed,
+    EngineChanged,
+    Error,
+    Event,
+    Finish,
+    Level,
+    Order,
+    Partial,
+    decode_order,
+    encode,
+)
 from edged.recognizer import SAMPLE_RATE
 
 log = get_logger(__name__)
@@ -209,18 +220,16 @@ class _StreamSession:
                 await self._obey(frame)
 
     async def _obey(self, text: str) -> None:
-        orders: dict[str, Callable[[], Awaitable[object]]] = {
-            "flush": self._intake.flush,
-            "close": self._close,
-        }
         try:
-            order = msgspec.json.decode(text)
-            obey = orders[order["type"]]
-        except (msgspec.DecodeError, UnicodeError, RecursionError, KeyError, TypeError):
-            known = ", ".join(f'{{"type":"{name}"}}' for name in orders)
+            order = decode_order(text)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            known = ", ".join(encode(order()).decode() for order in get_args(Order))
             self._intake.tell(Error("bad_message", f"Send audio as binary frames, or {known}"))
             return
-        await obey()
+        if isinstance(order, Finish):
+            await self._close()
+        else:
+            await self._intake.flush()
 
     async def _close(self) -> None:
         """Finish, say goodbye; the close follows the event out."""

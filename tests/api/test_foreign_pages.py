@@ -30,7 +30,7 @@ Open = Callable[[str], Browser]
 Outcomes = dict[str, str]
 ATTACK = (Path(__file__).parent / "attack.js").read_text("utf-8")
 EVIL, FRIEND = "evil.test", "friend.test"
-PAGES = ["/", "/edged.js", "/openapi.json"]
+PAGES = ["/", "/edged.js", "/docs", "/openapi.json", "/asyncapi.json"]
 """What the reference does not name"""
 SOCKETS = ["/v1/stream", "/v1/transcripts", "/v1/realtime"]
 REFUSED = {"TypeError", "opaque", "error", "unreadable", "nothing", "sent", "closed 1006"}
