@@ -51,6 +51,9 @@ dropped. A client that reads too slowly is closed with 4000; one that takes noth
 sent for 30 s is cut off. Close codes: 1000 done, 1001 the server stops (after finals), 1008
 refused, 1009 message too large, 1013 too many clients, 4000 too slow a reader.
 
+A word's `confidence` is the chance that it is right, as measured by `python -m bench.confidence`;
+that of a final is about the share of its words that are right, not the chance that all of them are.
+
 Times are seconds from the stream's start; `clock` is CLOCK_MONOTONIC. Every utterance that started
 gets exactly one final, its text empty when it was no speech.
 """

@@ -90,6 +90,7 @@ def test_a_recording_is_sent_and_its_text_comes(
     assert " ".join(word["word"] for word in final["words"]) == final["text"]
 
 
+@pytest.mark.long
 def test_the_microphone_is_followed_from_the_first_final_on(
     start_daemon: Callable[..., DaemonProcess], run: Run, speech: np.ndarray, tmp_path: Path
 ) -> None:
