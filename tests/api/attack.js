@@ -4,7 +4,7 @@
 // what the page got to see, or how it was refused.
 async ({ calls, sockets, ports }) => {
   const outcomes = {};
-  const patience = 2000;
+  const patience = 5000;
   const within = (promise, otherwise) =>
     Promise.race([promise, new Promise((done) => setTimeout(done, patience, otherwise))]);
 
