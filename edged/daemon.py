@@ -18,7 +18,7 @@ from edged.engine.patrol import Patrol
 from edged.engine.stream import Listener, Stream
 from edged.engine.supervisor import Admit, Supervisor
 from edged.engine.verdicts import Verdicts
-from edged.errors import EngineError, ModelError
+from edged.errors import EdgedError, EngineError, ModelError
 from edged.hub import Hub
 from edged.log import get_logger, set_up
 from edged.messages import (
@@ -37,7 +37,7 @@ from edged.microphone import Microphone, MicrophoneState, SourceOptions
 from edged.models.inventory import imported_sources, store
 from edged.models.sources import SOURCES, find_source, source_named
 from edged.models.store import buildable, stored_as
-from edged.notify import notify
+from edged.notify import more_time, notify, reloading
 from edged.plugins import Plugins
 from edged.recognizer import SAMPLE_RATE
 from edged.sinks import Sinks
@@ -60,6 +60,8 @@ class Origin:
 
 FINISH_SECONDS = 10.0
 """Longest wait, when stopping, for the finals of what was said"""
+BUILD_SECONDS = 1800.0
+"""What systemd is asked for while a model is built: a small board takes its time"""
 MICROPHONE = "microphone"
 """The name of the microphone's stream"""
 
@@ -91,6 +93,11 @@ class Daemon:
         """The microphone's audio"""
         self._stream: Stream | None = None
         self._muted = configuration.microphone.muted
+        self.heard = time.monotonic()
+        """When audio last came from the microphone, CLOCK_MONOTONIC"""
+        self._serving = False
+        """Whether systemd knows that we serve"""
+        self._reloading = asyncio.Lock()
         self.started = time.monotonic()
         self.stopping = asyncio.Event()
         self.clients = 0
@@ -131,6 +138,18 @@ class Daemon:
         """What is so from now on."""
         self.sinks.put(MICROPHONE, self.hello(MICROPHONE))
 
+    def announce(self) -> None:
+        """Tell systemd that clients are served."""
+        self._serving = True
+        notify("READY=1", f"STATUS={self.status}")
+
+    @property
+    def status(self) -> str:
+        """What runs, and what is amiss, in one line."""
+        engine = self.supervisor.state.effective
+        line = "; ".join([str(engine or "no engine"), *self.reasons()])
+        return " ".join(line.split())
+
     async def finish(self) -> None:
         """Send the finals of what was said; clients are told that it is over."""
         self.stopping.set()
@@ -152,9 +171,27 @@ class Daemon:
             self.transcripts.close()
 
     async def reload(self) -> list[str]:
-        """Read the configuration again; returns what needs a restart, a sentence each."""
-        if self.stopping.is_set():
-            return []
+        """Read the configuration again, one time after the other; returns what needs a restart, a
+        sentence each. Raises EdgedError, and nothing has changed."""
+        async with self._reloading:
+            if self.stopping.is_set():
+                return []
+            if self._serving:
+                reloading()
+            try:
+                sentences = await self._reload()
+            except EdgedError as error:
+                log.error("the old configuration stays: %s", error.message)
+                raise
+            finally:
+                if self._serving:
+                    notify("READY=1", f"STATUS={self.status}")
+            for sentence in sentences:
+                log.warning("%s", sentence)
+            log.info("configuration reloaded")
+            return sentences
+
+    async def _reload(self) -> list[str]:
         old, new = self.configuration, self._read_again()
         token = read_token(new.server)
         check_exposure(new, token)
@@ -182,10 +219,7 @@ class Daemon:
 
     def _engine_changed(self, after: EngineState) -> None:
         self._tell_sinks()
-        if after.effective:
-            notify("READY=1", f"STATUS={after.effective}")
-        elif after.reason:
-            notify(f"STATUS=no engine: {after.reason}")
+        notify(f"STATUS={self.status}")
         before, self._announced = self._announced, after if after.effective else self._announced
         if after.effective is None or before is None:
             return
@@ -238,6 +272,7 @@ class Daemon:
 
     def _take_in(self, stream: Stream) -> None:
         """There is more of the microphone's audio."""
+        self.heard = time.monotonic()
         self.supervisor.notify(stream)
         self.tap.flow(stream)
 
@@ -476,6 +511,8 @@ async def ensure_models(configuration: Configuration) -> None:
 async def build_apart(name: str, precision: str, endings: Collection[str]) -> None:
     """Build a model in a process of its own: the daemon imports no runtime."""
     log.info("building %s, once", name)
+    notify(f"STATUS=building {name}, once")
+    more_time(BUILD_SECONDS)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -117,7 +117,11 @@ class Pace(Message, tag="pace", frozen=True):
     factor: float
 
 
-Command = Open | Audio | Mark | Close | Ping | Pace
+class Canary(Message, tag="canary", frozen=True):
+    """Recognise the check clip when you get to it, to show that you still can."""
+
+
+Command = Open | Audio | Mark | Close | Ping | Pace | Canary
 
 
 # -- worker to daemon ---------------------------------------------------------------------------
@@ -244,7 +248,11 @@ class Pong(Message, tag="pong", frozen=True):
     """Seconds of audio that it has gone through"""
 
 
-Report = Loading | Ready | Refused | Failed | Began | Heard | Said | Passed | Working | Pong
+class Sang(Message, tag="sang", frozen=True):
+    """The canary's clip was recognised, and right."""
+
+
+Report = Loading | Ready | Refused | Failed | Began | Heard | Said | Passed | Working | Pong | Sang
 
 
 # -- daemon and capture process -----------------------------------------------------------------

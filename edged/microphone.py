@@ -101,7 +101,13 @@ class Microphone:
         """The capture process."""
         return self._process.pid if self._process and self._process.returncode is None else None
 
+    @property
+    def alive(self) -> float:
+        """When a capture process was last started or heard of, CLOCK_MONOTONIC."""
+        return self._alive
+
     def start(self) -> None:
+        self._alive = time.monotonic()
         self._task = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:

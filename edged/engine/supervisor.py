@@ -27,6 +27,7 @@ from edged.log import get_logger
 from edged.messages import (
     Audio,
     Began,
+    Canary,
     Close,
     EngineState,
     Heard,
@@ -39,6 +40,7 @@ from edged.messages import (
     Report,
     Rung,
     Said,
+    Sang,
     Turns,
     Working,
 )
@@ -136,6 +138,10 @@ class Supervisor:
         """Why the rung changed last, in a word"""
         self.starts = 0
         """Workers started so far"""
+        self.tried = time.monotonic()
+        """When the last of them was started, CLOCK_MONOTONIC"""
+        self.recognised = 0.0
+        """When an inference of the worker that serves was last finished, CLOCK_MONOTONIC"""
         self.problem: EngineError | None = None
         """Why no rung runs, once all were tried"""
 
@@ -252,6 +258,10 @@ class Supervisor:
 
     def release(self) -> None:
         self.ladder.pinned = False
+
+    def sing(self) -> None:
+        """Have the worker show that it still recognises: `recognised` tells."""
+        self._tell(Canary())
 
     def renew(self, reason: str) -> None:
         """Replace the worker by another one of the same rung."""
@@ -430,6 +440,8 @@ class Supervisor:
         self._announce(stream)
 
     def _take(self, report: Report) -> None:
+        if isinstance(report, (Heard, Said, Sang)):
+            self.recognised = time.monotonic()
         if not isinstance(report, (Began, Heard, Said, Passed)):
             return
         if isinstance(report, (Said, Passed)):
@@ -481,6 +493,7 @@ class Supervisor:
 
     async def _start(self, rung: Rung) -> WorkerProcess:
         self.starts += 1
+        self.tried = time.monotonic()
         return await WorkerProcess.start(rung, self._locate(rung), self._options, self._take)
 
     async def _load(self) -> WorkerProcess | None:
@@ -523,6 +536,7 @@ class Supervisor:
         )
         self.problem = None
         self._killed_loading = 0
+        self.recognised = time.monotonic()  # the check clip
         self._ready.set()
         self._settle(worker)
         for stream in self._streams.values():

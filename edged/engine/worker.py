@@ -26,6 +26,7 @@ from edged.elsewhere import require
 from edged.errors import EdgedError
 from edged.messages import (
     Audio,
+    Canary,
     Close,
     Command,
     Failed,
@@ -40,6 +41,7 @@ from edged.messages import (
     Refused,
     Report,
     Rung,
+    Sang,
     decode_command,
 )
 from edged.recognizer import SAMPLE_RATE
@@ -163,13 +165,19 @@ class _Engine:
 
         from edged.models import check
 
-        clip = check.read_clip(model.path(check.CHECK_CLIP))
+        self._clip, self._text = check.read_clip(model.path(check.CHECK_CLIP)), model.check_text
         reference = np.load(model.path(check.REFERENCE))
-        check.compare_features(reference, self.recognizer.features(clip), self._precision)
-        check.compare(model.check_text, self.recognizer.transcribe(clip).text, self._precision)
+        check.compare_features(reference, self.recognizer.features(self._clip), self._precision)
+        self.sing()
         started = time.monotonic()
-        self.recognizer.start().advance(clip)
+        self.recognizer.start().advance(self._clip)
         return time.monotonic() - started
+
+    def sing(self) -> None:
+        """Recognise the check clip. Raises ModelError when the text is wrong."""
+        from edged.models import check
+
+        check.compare(self._text, self.recognizer.transcribe(self._clip).text, self._precision)
 
 
 class _Clocked:
@@ -308,6 +316,9 @@ class Worker:
                 self._pace = command.factor
             case Ping():
                 self._channel.send(self._pong(command.number))
+            case Canary():
+                self._engine.sing()
+                self._channel.send(Sang())
 
     def _pong(self, number: int) -> Pong:
         detecting = round(self._engine.detector.seconds, 4)
