@@ -90,6 +90,25 @@ def run(
     _run_async(serve(read))
 
 
+@app.command()
+def reload(
+    url: Annotated[
+        str | None, typer.Option(help="http://HOST:PORT; else the daemon's Unix socket.")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the bearer token.")] = None,
+) -> None:
+    """Have a running daemon read its configuration again.
+
+    Exit code 0: it has, and what needs a restart is printed. 1: there is a mistake in it, and
+    nothing has changed.
+    """
+    from edged.client.requests import Address
+    from edged.config import ServerSection, read_token
+
+    for sentence in Address(url, read_token(ServerSection(token_file=token_file))).reload():
+        typer.echo(sentence)
+
+
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 

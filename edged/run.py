@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from edged.activation import Passed, check_sockets, take_sockets
 from edged.config import Configuration, check_exposure, read_token
 from edged.daemon import Daemon, ensure_models
 from edged.errors import EdgedError, ModelError
 from edged.log import get_logger
-from edged.notify import notify
+from edged.notify import is_wanted, more_time
 
 if TYPE_CHECKING:
     from edged.api.listeners import Listener
 
 log = get_logger(__name__)
 
+LOAD_SECONDS = 600.0
+"""What systemd is asked for while the engine loads: a rung may compile for minutes, then the next"""
+
 
 async def run(read: Callable[[], Configuration]) -> None:
     """Serve until a signal says stop. Raises EdgedError when it cannot start."""
+    passed = take_sockets()
     configuration = read()
     check_exposure(configuration, read_token(configuration.server))
+    check_sockets(passed, configuration.server.host)
     await ensure_models(configuration)
     daemon = Daemon(configuration, read)
     # The engine loads in its own process while the API is imported here.
     await daemon.start()
     try:
-        await _serve(daemon)
+        await _serve(daemon, passed)
     finally:
         await daemon.stop()
 
 
-async def _serve(daemon: Daemon) -> None:
+async def _serve(daemon: Daemon, passed: Passed) -> None:
     from edged.api.listeners import open_listeners
 
-    listeners = open_listeners(daemon)
+    listeners = open_listeners(daemon, passed)
     stop = asyncio.Event()
     reloads = _Reloads(daemon)
     loop = asyncio.get_running_loop()
@@ -69,21 +75,26 @@ async def _shut(
 
 async def _watch_engine(daemon: Daemon) -> None:
     """Raise when no model can be loaded at all; any other trouble is served and reported."""
+    more_time(LOAD_SECONDS)
     try:
         await daemon.supervisor.wait_ready()
     except EdgedError as error:
         if error.code.startswith("model_"):
             raise ModelError(error.message, code=error.code) from error
         log.error("%s", error.message)
+    daemon.announce()
+    if is_wanted():
+        from edged.watchdog import Watchdog
+
+        await Watchdog(daemon).run()
     await asyncio.Event().wait()
 
 
 class _Reloads:
-    """SIGHUP: read the configuration again, one time after the other."""
+    """SIGHUP: read the configuration again."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def request(self) -> None:
@@ -92,13 +103,5 @@ class _Reloads:
         task.add_done_callback(self._tasks.discard)
 
     async def _reload(self) -> None:
-        async with self._lock:
-            microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-            notify("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
-            try:
-                for sentence in await self._daemon.reload():
-                    log.warning("%s", sentence)
-                log.info("configuration reloaded")
-            except EdgedError as error:
-                log.error("the old configuration stays: %s", error.message)
-            notify("READY=1")
+        with contextlib.suppress(EdgedError):  # the log has it
+            await self._daemon.reload()

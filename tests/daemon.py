@@ -23,8 +23,15 @@ READY_SECONDS = 60.0
 class DaemonProcess:
     """`edged run` on a free port, with folders of its own."""
 
-    def __init__(self, folder: Path, flags: Sequence[str], settings: Mapping[str, object]) -> None:
-        """`settings` are environment variables without their prefix: server_port=1."""
+    def __init__(
+        self,
+        folder: Path,
+        flags: Sequence[str],
+        settings: Mapping[str, object],
+        launcher: tuple[Sequence[str], Sequence[int]] = ((), ()),
+    ) -> None:
+        """`settings` are environment variables without their prefix: server_port=1. `launcher` is
+        what stands before the command, and the descriptors that it inherits."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.log = folder / "log"
@@ -39,11 +46,12 @@ class DaemonProcess:
         port = [] if "--port" in flags else ["--port", "0"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "edged", "run", *port, *flags],
+                [*launcher[0], sys.executable, "-m", "edged", "run", *port, *flags],
                 env=environment,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                pass_fds=launcher[1],
             )
 
     @property

@@ -15,7 +15,7 @@ from tests.daemon import DaemonProcess
 PACKAGE = ROOT / "edged"
 BASE = {"channel", "config", "errors", "files", "hookspecs", "log", "messages", "parent", "paths"}
 BASE |= {"provider", "recognizer", "policy", "source", "sink", "plugins", "vetting"}
-BASE |= {"notify", "workers", "elsewhere", "__init__"}
+BASE |= {"activation", "notify", "workers", "elsewhere", "__init__"}
 """Modules that everything may use: they know nothing of audio, engine or API"""
 MAY_IMPORT = {
     "audio": {"audio"},

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from edged.activation import Sockets
 from edged.api.access import POLICY, AccessControl, refuse
 from edged.api.intake import attendance, place
 from edged.api.problems import problem
@@ -30,11 +31,15 @@ Conversation = Callable[[WebSocket, Daemon], Awaitable[None]]
 
 
 def guest_server(
-    daemon: Daemon, protocol: str, port: int, conversation: Conversation
+    daemon: Daemon,
+    protocol: str,
+    port: int,
+    conversation: Conversation,
+    passed: Sockets = (),
 ) -> GuestServer:
     """A server for a protocol, named as its section of the configuration. Raises PortInUseError."""
     door = AccessControl(_Door(daemon, protocol, conversation), daemon)
-    return GuestServer(daemon.configuration.server, door, port, protocol)
+    return GuestServer(daemon.configuration.server, door, port, protocol, passed)
 
 
 class _Door:

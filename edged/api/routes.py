@@ -126,6 +126,12 @@ async def order_microphone(request: Request, order: schemas.MuteOrder) -> schema
     return schemas.MicrophoneReport(**_microphone(daemon))
 
 
+@router.post("/reload", responses=ERRORS | described(400))
+async def reload(request: Request) -> schemas.Reloaded:
+    """Read the configuration again, as SIGHUP does. A file with a mistake changes nothing."""
+    return schemas.Reloaded(later=await _daemon(request).reload())
+
+
 @router.get("/devices", responses=ERRORS)
 async def devices(request: Request) -> schemas.Devices:
     """Audio inputs by stable identity."""

@@ -80,6 +80,15 @@ class MicrophoneReport(BaseModel):
     code: str | None = Field(None, examples=["device_lost"])
 
 
+class Reloaded(BaseModel):
+    """The configuration was read again."""
+
+    later: list[str] = Field(
+        description="What changes only with the next start, a sentence each",
+        examples=[["server.port changes with the next start, not now"]],
+    )
+
+
 class Health(BaseModel):
     """Whether edged is alive, and whether it can recognise."""
 

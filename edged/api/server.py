@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from edged import paths
+from edged.activation import Sockets, internet, local
 from edged.config import ServerSection
 from edged.errors import PortInUseError
 from edged.log import get_logger
@@ -59,21 +60,24 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """Serves an application on TCP and on a Unix socket."""
 
-    def __init__(self, section: ServerSection, app: ASGIApp) -> None:
-        """Bind. Raises PortInUseError."""
-        self._bind(section, app, "--port")
-        path = _unix_path(section)
-        self._unix = listen_unix(path) if path else None
-        self._unix_path = path if self._unix else None
+    def __init__(self, section: ServerSection, app: ASGIApp, passed: Sockets = ()) -> None:
+        """Bind, but for what systemd has bound. Raises PortInUseError."""
+        self._bind(section, app, "--port", passed)
+        self._unix_path: Path | None = None
+        path = None if local(passed) else _unix_path(section)
+        if path and (unix := listen_unix(path)):
+            self._sockets.append(unix)
+            self._unix_path = path
 
-    def _bind(self, section: ServerSection, app: ASGIApp, setting: str) -> None:
+    def _bind(self, section: ServerSection, app: ASGIApp, setting: str, passed: Sockets) -> None:
         self._section, self._app = section, app
-        self._tcp = listen_tcp(section.host, section.port, setting)
-        self.port: int = self._tcp.getsockname()[1]
+        tcp = tcp_sockets(passed, section.host, section.port, setting)
+        self._host, self.port = tcp[0].getsockname()[:2]
+        self._sockets = [*tcp, *local(passed)]
 
     @property
     def url(self) -> str:
-        return f"http://{address(self._section.host, self.port)}"
+        return f"http://{address(self._host, self.port)}"
 
     async def serve(self) -> None:
         """Serve until `stop`."""
@@ -94,10 +98,10 @@ class HttpServer:
         )
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._server = _Server(configuration)
-        sockets = [self._tcp] + ([self._unix] if self._unix else [])
-        log.info("listening on %s%s", self.url, f" and {self._unix_path}" if self._unix else "")
+        unix = "".join(f" and {sock.getsockname()}" for sock in local(self._sockets))
+        log.info("listening on %s%s", self.url, unix)
         try:
-            await self._server.serve(sockets=sockets)
+            await self._server.serve(sockets=self._sockets)
         finally:
             if self._unix_path:
                 self._unix_path.unlink(missing_ok=True)
@@ -114,15 +118,24 @@ class HttpServer:
 class GuestServer(HttpServer):
     """Serves the WebSockets of another project's protocol, on a TCP port of its own."""
 
-    def __init__(self, section: ServerSection, app: ASGIApp, port: int, protocol: str) -> None:
-        """Bind; `protocol` is a section of the configuration. Raises PortInUseError."""
-        self._bind(section.model_copy(update={"port": port}), app, f"{protocol}.port")
-        self._unix = self._unix_path = None
+    def __init__(
+        self,
+        section: ServerSection,
+        app: ASGIApp,
+        port: int,
+        protocol: str,
+        passed: Sockets = (),
+    ) -> None:
+        """Bind, but for what systemd has bound; `protocol` is a section of the configuration.
+        Raises PortInUseError."""
+        section = section.model_copy(update={"port": port})
+        self._bind(section, app, f"{protocol}.port", passed)
+        self._unix_path = None
         self._protocol = protocol
 
     @property
     def url(self) -> str:
-        return f"ws://{address(self._section.host, self.port)} for clients of {self._protocol}"
+        return f"ws://{address(self._host, self.port)} for clients of {self._protocol}"
 
 
 def address(host: str, port: int) -> str:
@@ -130,15 +143,32 @@ def address(host: str, port: int) -> str:
     return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def tcp_sockets(passed: Sockets, host: str, port: int, setting: str) -> list[socket.socket]:
+    """Those that systemd listens on, else one of our own. Raises PortInUseError."""
+    sockets = internet(passed)
+    if not sockets:
+        return [listen_tcp(host, port, setting)]
+    ports = {sock.getsockname()[1] for sock in sockets}
+    if port not in {0, *ports}:
+        log.warning("port %d is not used: systemd's socket unit listens on %s", port, ports)
+    for sock in sockets:
+        _keep_alive(sock)
+    return sockets
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS // 3)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
+
+
 def listen_tcp(host: str, port: int, setting: str) -> socket.socket:
     """Listen on a port, which `setting` changes. Raises PortInUseError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS // 3)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
+    _keep_alive(sock)
     try:
         sock.bind((host, port))
     except OSError as error:

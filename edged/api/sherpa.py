@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from starlette.websockets import WebSocket
 
+from edged.activation import Sockets
 from edged.api.frames import frames
 from edged.api.guest import DONE, GOING_AWAY, guest_server, tell
 from edged.api.intake import Intake
@@ -21,9 +22,9 @@ from edged.messages import Closed, Event, Final, Partial
 END, GOODBYE = "Done", "Done!"
 
 
-def listen(daemon: Daemon) -> GuestServer:
+def listen(daemon: Daemon, passed: Sockets = ()) -> GuestServer:
     """The server, bound. Raises PortInUseError."""
-    return guest_server(daemon, "sherpa", daemon.configuration.sherpa.port, converse)
+    return guest_server(daemon, "sherpa", daemon.configuration.sherpa.port, converse, passed)
 
 
 async def converse(websocket: WebSocket, daemon: Daemon) -> None:

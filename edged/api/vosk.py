@@ -13,6 +13,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket
 
+from edged.activation import Sockets
 from edged.api.frames import frames
 from edged.api.guest import DONE, GOING_AWAY, guest_server, tell
 from edged.api.intake import Intake
@@ -27,9 +28,9 @@ DEFAULT_RATE = 8000
 """Hertz, of a client that does not say: as Vosk's server has it"""
 
 
-def listen(daemon: Daemon) -> GuestServer:
+def listen(daemon: Daemon, passed: Sockets = ()) -> GuestServer:
     """The server, bound. Raises PortInUseError."""
-    return guest_server(daemon, "vosk", daemon.configuration.vosk.port, converse)
+    return guest_server(daemon, "vosk", daemon.configuration.vosk.port, converse, passed)
 
 
 async def converse(websocket: WebSocket, daemon: Daemon) -> None:

@@ -145,6 +145,16 @@ class Address:
         order = msgspec.json.encode({"muted": muted})
         self.ask("POST", "/v1/microphone", order, {"Content-Type": "application/json"})
 
+    def reload(self) -> list[str]:
+        """Have the configuration read again; what changes only with the next start. Raises
+        EdgedError."""
+        try:
+            answer = msgspec.json.decode(self.ask("POST", "/v1/reload"))
+        except OSError as error:
+            raise no_daemon(self, error) from error
+        sentences: list[str] = answer["later"]
+        return sentences
+
     def transcribe(self, path: Path, words: bool) -> Transcription:
         """Have a recording recognised. Raises EdgedError."""
         fields = [("response_format", "verbose_json"), ("timestamp_granularities[]", "segment")]

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+from edged.activation import Sockets, local
 from edged.api.intake import attendance
-from edged.api.server import SHUTDOWN_SECONDS, address, listen_tcp, listen_unix
+from edged.api.server import SHUTDOWN_SECONDS, address, listen_unix, tcp_sockets
 from edged.api.wyoming.frame import HEADER_BYTES
 from edged.api.wyoming.session import Session
 from edged.config import is_loopback
@@ -21,8 +22,9 @@ log = get_logger(__name__)
 class Listener:
     """Serves Wyoming on TCP and, if configured, on a Unix socket."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        """Bind. Raises PortInUseError, and ConfigurationError without the package for zeroconf."""
+    def __init__(self, daemon: Daemon, passed: Sockets = ()) -> None:
+        """Bind, but for what systemd has bound. Raises PortInUseError, and ConfigurationError
+        without the package for zeroconf."""
         self._daemon = daemon
         self._section = daemon.configuration.wyoming
         self._host = daemon.configuration.server.host
@@ -30,12 +32,14 @@ class Listener:
             from edged.api.wyoming import announcement
 
             announcement.require()
-        tcp = listen_tcp(self._host, self._section.port, "wyoming.port")
-        self.port: int = tcp.getsockname()[1]
+        self._tcp = tcp_sockets(passed, self._host, self._section.port, "wyoming.port")
+        self.port: int = self._tcp[0].getsockname()[1]
+        self._unix = local(passed)
+        self._unix_path: Path | None = None
         path = Path(self._section.unix_socket) if self._section.unix_socket else None
-        unix = listen_unix(path) if path else None
-        self._unix_path = path if unix else None
-        self._tcp, self._unix = tcp, unix
+        if path and not self._unix and (unix := listen_unix(path)):
+            self._unix = [unix]
+            self._unix_path = path
         self._stopping = asyncio.Event()
         self._sessions: set[asyncio.Task[None]] = set()
 
@@ -45,12 +49,15 @@ class Listener:
 
     async def serve(self) -> None:
         """Serve until `stop`."""
-        servers = [await asyncio.start_server(self._meet, sock=self._tcp, limit=HEADER_BYTES)]
-        if self._unix:
-            servers.append(
-                await asyncio.start_unix_server(self._meet, sock=self._unix, limit=HEADER_BYTES)
-            )
-        unix = f" and {self._unix_path}" if self._unix_path else ""
+        servers = [
+            await asyncio.start_server(self._meet, sock=sock, limit=HEADER_BYTES)
+            for sock in self._tcp
+        ]
+        servers += [
+            await asyncio.start_unix_server(self._meet, sock=sock, limit=HEADER_BYTES)
+            for sock in self._unix
+        ]
+        unix = "".join(f" and {sock.getsockname()}" for sock in self._unix)
         log.info("listening on tcp://%s%s for clients of wyoming", self._address, unix)
         try:
             async with self._announced():
