@@ -23,9 +23,10 @@ One TOML file: `--config FILE`, else `edged.toml` in the user's or service's con
 directory (`~/.config/edged`, `/etc/edged`). Environment variables `EDGED_SECTION_KEY` go over it,
 flags over those. Unknown keys are errors. `edged config` prints what is in force.
 
-`edged reload` (or SIGHUP, or `systemctl reload edged`) reads it again: everything but `server.host`, `server.port`,
-`server.unix_socket`, `server.max_message_bytes`, `transcripts`, `sinks`, `vosk`, `sherpa` and
-`wyoming`, which change with a restart; it says so. A file with a mistake changes nothing.
+`edged reload` (`systemctl reload edged`, SIGHUP) reads it again: everything but `server.host`,
+`server.port`, `server.unix_socket`, `server.max_message_bytes`, `transcripts`, `sinks`, `vosk`,
+`sherpa` and `wyoming`, which change with a restart; it says so. A file with a mistake changes
+nothing.
 
 `EDGED_CACHE_DIR`, `EDGED_STATE_DIR`, `EDGED_CONFIG_DIR` and `EDGED_RUNTIME_DIR` move the folders.
 """

@@ -439,10 +439,10 @@ def make_supervisor(
     on_change: Callable[[EngineState], None] = lambda _state: None,
 ) -> Supervisor:
     """An engine as configured. Raises ModelError."""
-    folder = store().folder
+    models = store()
     return Supervisor(
         ladder(configuration),
-        lambda rung: folder / rung.model,
+        lambda rung: models.place(rung.model),
         choose.worker_options(configuration),
         admit=_admission(configuration),
         fits=lambda rung: choose.fits(_bytes(rung)),

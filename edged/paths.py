@@ -7,6 +7,7 @@ Each can be moved by one variable (`EDGED_CACHE_DIR`, `EDGED_STATE_DIR`, `EDGED_
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,11 @@ def shipped(name: str) -> Path:
     """A data folder of ours: inside the package once installed, beside it in a checkout."""
     inside = _PACKAGE / name
     return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+def installed_models() -> Path:
+    """Built models that came with the environment that edged is installed in: a package's."""
+    return Path(sys.prefix) / "share" / "edged" / "models"
 
 
 def _directory(kind: str, systemd: str, fallback: str) -> Path:

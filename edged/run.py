@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 LOAD_SECONDS = 600.0
-"""What systemd is asked for while the engine loads: a rung may compile for minutes, then the next"""
+"""What systemd is asked for while the engine loads: each rung may compile for minutes"""
 
 
 async def run(read: Callable[[], Configuration]) -> None:

@@ -172,7 +172,7 @@ class _Probe:
             verdict = None if self._fresh else self._memory.get(rung)
             if verdict is None:
                 self._progress(f"proving {rung}", number / len(rungs))
-                folder = store().folder / rung.model
+                folder = store().place(rung.model)
                 verdict = await prove_apart(rung, folder, options)
                 self._put(verdict)
             yield verdict

@@ -44,8 +44,8 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def store() -> ModelStore:
-    """This user's or service's built models."""
-    return ModelStore(paths.cache_directory() / "models")
+    """This user's or service's built models, and what was installed with edged."""
+    return ModelStore(paths.cache_directory() / "models", paths.installed_models())
 
 
 def imported_sources() -> Path:

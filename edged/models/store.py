@@ -251,16 +251,22 @@ def read_model(folder: Path) -> Model:
 
 
 class ModelStore:
-    """All models below one folder."""
+    """All models below one folder; those that are not there, below others that are only read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *others: Path) -> None:
         self.folder = folder
+        self._others = others
 
     def names(self) -> list[str]:
-        if not self.folder.is_dir():
-            return []
-        names = (path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
+        folders = (self.folder, *self._others)
+        manifests = (path for folder in folders for path in folder.glob(f"*/{MANIFEST}"))
+        names = {path.parent.name for path in manifests}
         return sorted(name for name in names if not name.startswith("."))
+
+    def place(self, name: str) -> Path:
+        """The folder of a model: our own, unless only another one has it."""
+        places = [folder / name for folder in (self.folder, *self._others)]
+        return next((place for place in places if (place / MANIFEST).exists()), places[0])
 
     def built(self) -> dict[str, Model]:
         """Every model whose manifest can be read."""
@@ -272,4 +278,4 @@ class ModelStore:
 
     def get(self, name: str) -> Model:
         """The model called `name`. Raises ModelError when there is none."""
-        return read_model(self.folder / name)
+        return read_model(self.place(name))
