@@ -73,6 +73,8 @@ def run(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Listen, recognise and serve."""
+    import faulthandler
+
     from edged.log import set_up
     from edged.run import run as serve
 
@@ -86,6 +88,7 @@ def run(
     def read() -> Any:
         return _read_configuration(config, {k: v for k, v in flags.items() if v})
 
+    faulthandler.enable()  # systemd's watchdog ends what hangs by SIGABRT: its stacks tell why
     set_up(read().log.level)
     _run_async(serve(read))
 
