@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test test-long lint types check bench docs system-packages clean
+.PHONY: help install demo run test test-long lint types check bench docs deb system-packages clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,6 +39,9 @@ bench: install  ## Measure: see bench/README.md
 	$(BIN)/python -m bench.accuracy
 	$(BIN)/python -m bench.streaming
 	$(BIN)/python -m bench.footprint
+
+deb:  ## Build a Debian package (docs/service.md)
+	python3 package/build.py
 
 docs: install  ## Write the reference from the code
 	$(BIN)/python docs/generate.py
