@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test test-long lint types check bench docs deb system-packages clean
+.PHONY: help install demo run test test-long lint types check bench docs deb test-deb system-packages clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,6 +42,9 @@ bench: install  ## Measure: see bench/README.md
 
 deb:  ## Build a Debian package (docs/service.md)
 	python3 package/build.py
+
+test-deb: install deb  ## Try the package on a Debian of its own, with systemd (root)
+	EDGED_TRANSCRIPT=docs/service-test.txt $(BIN)/python -m pytest -m long tests/debian
 
 docs: install  ## Write the reference from the code
 	$(BIN)/python docs/generate.py

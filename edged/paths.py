@@ -52,6 +52,6 @@ def configuration_directory() -> Path:
 def runtime_directory() -> Path:
     """The Unix socket."""
     own = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    if not Path(own).is_dir():
+    if not os.access(own, os.X_OK):  # there is none, or a service may not look
         own = f"{tempfile.gettempdir()}/edged-{os.getuid()}"
     return _directory("RUNTIME", "RUNTIME_DIRECTORY", f"{own}/edged")
