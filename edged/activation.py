@@ -16,6 +16,7 @@ from edged.errors import ConfigurationError
 
 FIRST = 3
 """The first descriptor that is passed"""
+UNNAMED = "unknown"
 Sockets = Sequence[socket.socket]
 Passed = Mapping[str, Sockets]
 """By protocol"""
@@ -30,11 +31,12 @@ def take_sockets() -> Passed:
     passed: defaultdict[str, list[socket.socket]] = defaultdict(list)
     if process != str(os.getpid()):
         return passed
-    for number, name in zip(range(int(count)), names.split(":"), strict=True):
+    called = [*names.split(":"), *[UNNAMED] * int(count)]
+    for number, name in zip(range(int(count)), called, strict=False):
         sock = socket.socket(fileno=FIRST + number)
         sock.set_inheritable(False)
         sock.setblocking(False)
-        passed[name].append(sock)
+        passed[name or UNNAMED].append(sock)
     return passed
 
 

@@ -102,8 +102,10 @@ def test_it_says_when_it_is_ready_what_runs_that_it_reloads_and_that_it_stops(st
 
 
 def test_a_command_reloads_it_and_says_what_needs_a_restart(start: Start) -> None:
-    daemon, manager = start()
+    daemon, manager = start(sockets={"wyoming": [tcp()], "": [tcp()]})
     manager.wait("READY")
+    for name in ("wyoming", "unknown"):
+        assert f"systemd listens for {name}, which nobody serves" in daemon.log.read_text()
     file = daemon.folder / "edged.toml"
     file.write_text("[server]\nmax_message_bytes = 4096\n")
     done = edged(daemon, "reload")
@@ -173,12 +175,6 @@ def test_it_serves_on_the_sockets_that_it_is_given(start: Start, tmp_path: Path)
     assert daemon.stop() == 0
     for sock in (http, wyoming):  # systemd goes on to take connections meanwhile
         socket.create_connection(sock.getsockname(), timeout=5).close()
-
-
-def test_a_socket_that_nobody_serves_is_complained_of(start: Start) -> None:
-    daemon, manager = start(sockets={"wyoming": [tcp()]})
-    manager.wait("READY")
-    assert "systemd listens for wyoming, which nobody serves" in daemon.log.read_text()
 
 
 def test_a_given_socket_must_not_reach_further_than_the_configuration(start: Start) -> None:
