@@ -108,14 +108,14 @@ def clean_environment() -> dict[str, str]:
     ours = {
         k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "EDGED_", "VIRTUAL"))
     }
-    return {**ours, "SOURCE_DATE_EPOCH": source_date()}
+    return {**ours, **source_date()}
 
 
-def source_date() -> str:
+def source_date() -> dict[str, str]:
     """When the sources were last changed: the package is the same whenever it is built."""
-    told = os.environ.get("SOURCE_DATE_EPOCH")
     git = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
-    return told or subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    told = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    return {"SOURCE_DATE_EPOCH": told} if told and "SOURCE_DATE_EPOCH" not in os.environ else {}
 
 
 def version() -> str:

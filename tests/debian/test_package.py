@@ -1,4 +1,4 @@
-"""The Debian package on a Debian with systemd, step by step: `make test-deb`.
+"""The Debian package on a Debian with systemd, step by step: `make test-deb`, as root.
 
 Each step goes on where the last one left the machine. What is done and seen is written to the file
 that EDGED_TRANSCRIPT names.
@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from edged.watchdog import LATELY_SECONDS
 from tests.client import silence
 from tests.conftest import ROOT
 from tests.debian import machine as debian
@@ -57,7 +58,9 @@ class Service:
     def __init__(self, machine: Machine, transcript: Path) -> None:
         self.machine = machine
         self._transcript = transcript
-        self._transcript.write_text("")
+        self._transcript.write_text(
+            "What `make test-deb` did and saw. Times are this machine's.\n\n"
+        )
         self.sink = ""
         """The handle to unplug the microphone by"""
 
@@ -99,6 +102,15 @@ class Service:
             health = self.get("/v1/health")
             return bool(health["ready"] and health["microphone"]["state"] == "listening")
         return False
+
+    def connects(self) -> bool:
+        """Whether a process of its control group reaches port 7333."""
+        group = self.show("ControlGroup")["ControlGroup"]
+        code = "import socket; socket.create_connection(('127.0.0.1', 7333), 2)"
+        join = f"echo $$ > /sys/fs/cgroup{group}/cgroup.procs"
+        done = self.machine.does("sh", "-c", f'{join}; exec {PYTHON} -c "{code}"')
+        self.say(f"  a process of its control group reaches port 7333: {'yes' if done else 'no'}")
+        return done
 
     def processes(self) -> dict[int, str]:
         """All of its control group: what each is for."""
@@ -154,6 +166,7 @@ class Service:
         folder = self.machine.root / OWN.lstrip("/")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
+        self.say(f"$ cat > {OWN}/{name}   # {' '.join(text.split())}")
         self.run("systemctl", "daemon-reload")
 
 
@@ -294,6 +307,20 @@ def test_it_is_confined(service: Service) -> None:
     assert not service.machine.does(*inside, "touch", "/usr/bin/edged")
 
 
+def test_the_kernel_keeps_its_packets_here(service: Service) -> None:
+    service.say(
+        "\n## Its own packets are filtered, those of the sockets that it is given are not\n"
+    )
+    service.drop_in("none.conf", "[Service]\nIPAddressAllow=\n")
+    service.run("systemctl", "restart", "edged")
+    assert service.get("/v1/health")["ready"]
+    assert not service.connects()
+    service.run("rm", f"{OWN}/none.conf")
+    service.run("systemctl", "daemon-reload")
+    service.run("systemctl", "restart", "edged")
+    assert service.connects(), "loopback is allowed as shipped"
+
+
 def test_its_manuals_completion_and_rules_are_there(service: Service) -> None:
     service.say("\n## Manuals, completion, rules for accelerators\n")
     for page in ("edged", "edged.toml"):
@@ -378,11 +405,14 @@ def test_a_hang_is_ended_and_a_known_loss_is_not(service: Service) -> None:
     restarts, main = service.restarts, service.main
     service.unplug()
     until(lambda: not service.hears())
-    time.sleep(30)
+    time.sleep(LATELY_SECONDS + 10)
     status = service.run("systemctl", "show", "edged", "--property=StatusText,NRestarts")
     assert "microphone:" in status
     assert (service.restarts, service.main) == (restarts, main)
-    service.say("  no microphone for 30 s: it says so, and is not started anew")
+    service.say(
+        f"  no microphone for {LATELY_SECONDS + 10:.0f} s: it says so, and is not started anew;"
+    )
+    service.say("  without canaries of its engine it would have been")
     service.plug()
     service.say(f"  plugged in again; it listens after {until(service.hears):.1f} s")
     assert "best of times" in service.hears_speech()
