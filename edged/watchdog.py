@@ -30,9 +30,9 @@ does not even answer, after 5 s"""
 SIGN_SECONDS = 60.0
 """Longest time without a sign of life of any capture process; one may open its device for 30 s"""
 CANARY_SECONDS = 60.0
-"""Time without recognition after which a canary is sent: 0.12 to 0.17 s of one core for it"""
+"""Time without recognition after which a canary is sent: 6 s of audio to recognise"""
 LATELY_SECONDS = 135.0
-"""Longest time without recognition: a worker that hangs over a canary is replaced after 5 to 60 s"""
+"""Longest time without recognition: a worker that hangs is replaced after 5 to 60 s"""
 LOAD_SECONDS = 600.0
 """Longest time for an engine that is not ready without a new try: a build of its model, then a
 worker that compiles"""

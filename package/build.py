@@ -60,7 +60,10 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, default=ROOT / "dist", help="folder for the package")
     out = arguments.parse_args().out.resolve()
     if INSIDE in os.environ:
-        build(Path(os.environ[INSIDE]), out)
+        try:
+            build(Path(os.environ[INSIDE]), out)
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"package/build.py: this failed: {' '.join(error.cmd)}")
         return
     with tempfile.TemporaryDirectory(prefix="edged-deb-") as stage:
         enter_namespace(Path(stage))
@@ -105,10 +108,9 @@ def output(*command: str, **environment: str) -> str:
 
 def clean_environment() -> dict[str, str]:
     """Without what would lead Python or edged elsewhere."""
-    ours = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "EDGED_", "VIRTUAL"))
-    }
-    return {**ours, **source_date()}
+    misleading = ("PYTHON", "EDGED_", "VIRTUAL_ENV")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(misleading)}
+    return {**kept, **source_date()}
 
 
 def source_date() -> dict[str, str]:

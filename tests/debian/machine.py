@@ -65,7 +65,13 @@ class Machine:
         self.root = folder / "root"
         self._mount(base)
         self._process = self._boot(shared)
-        self._leader = self._wait()
+        self._leader = 0
+        """Its first process"""
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
 
     def _mount(self, base: Path) -> None:
         layers = self._folder / "layers"
@@ -104,13 +110,13 @@ class Machine:
                 stderr=console,
             )
 
-    def _wait(self) -> int:
+    def _wait(self) -> None:
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
-            with contextlib.suppress(IndexError, subprocess.SubprocessError):
+            with contextlib.suppress(IndexError):
                 self._leader = self._child()
                 if self.try_("systemctl", "is-system-running")[1] in {"running", "degraded"}:
-                    return self._leader
+                    return
             time.sleep(0.1)
         raise RuntimeError((self._folder / "console").read_text())
 

@@ -337,10 +337,17 @@ def test_its_manuals_completion_and_rules_are_there(service: Service) -> None:
     assert not re.search(r"60-edged\.rules:\d+", tested), "udev complains of no line"
 
 
+def test_every_user_s_command_line_has_the_models(service: Service) -> None:
+    service.say("\n## An ordinary user, who has built nothing\n")
+    service.machine.run("useradd", "--create-home", "--groups", "audio", "robot")
+    command = ("runuser", "--login", "robot", "--command", "edged transcribe /shared/said.wav")
+    text = service.run(*command, shown="edged transcribe said.wav")
+    assert "best of times" in text
+
+
 def test_a_session_s_microphone_is_heard(service: Service) -> None:
     service.say("\n## A session exports its microphone, and the drop-in points there\n")
     machine = service.machine
-    machine.run("useradd", "--create-home", "--groups", "audio", "robot")
     unit = machine.root / "etc" / "systemd" / "system" / "session.service"
     unit.write_text(MICROPHONE_UNIT)
     machine.run("systemctl", "start", "session")
