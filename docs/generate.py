@@ -55,7 +55,17 @@ refused, 1009 message too large, 1013 too many clients, 4000 too slow a reader.
 A word's `confidence` is the chance that it is right, as measured by `python -m bench.confidence`;
 that of a final is about the share of its words that are right, not the chance that all of them are.
 
-Times are seconds from the stream's start; `clock` is CLOCK_MONOTONIC. Every utterance that started
+Times are seconds from the stream's start. A final tells its `start` by three clocks: `sample`
+counts the stream's samples, `clock` is CLOCK_MONOTONIC, `time` is Unix time; and by a fourth,
+`ros_time`, once the robot has told how its own stands: `POST /v1/clock {"ros_offset": SECONDS}`,
+ROS time less CLOCK_MONOTONIC. Where ROS runs on system time, that is `time`.
+
+A machine that talks says so: `POST /v1/playback {"text": "I am coming."}` takes the words of its
+text out of finals and partials, and whoever speaks in between is heard; `{}` without a text lets
+nothing be heard until `{"state": "stopped"}`. Both end by themselves
+([how well](decisions/0020-own-voice.md)).
+
+Every utterance that started
 gets exactly one final, its text empty when it was no speech.
 """
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import msgspec
+
 from edged import paths, profiles
 from edged.config import Configuration, check_exposure, read_token
 from edged.engine import choose
@@ -98,6 +100,8 @@ class Daemon:
         self._serving = False
         """Whether systemd knows that we serve"""
         self._reloading = asyncio.Lock()
+        self.ros_offset: float | None = None
+        """What the robot adds to CLOCK_MONOTONIC, in seconds, once it has said so"""
         self.started = time.monotonic()
         self.stopping = asyncio.Event()
         self.clients = 0
@@ -377,11 +381,26 @@ class Daemon:
 
         def counted(event: Event) -> None:
             self.meters.heard(stream, event)
-            listener(event)
+            listener(self._in_ros_time(event))
 
-        stream = self.supervisor.open(counted, **options)
+        stream = self.supervisor.open(counted, name=name, **options)
         self.origins[stream] = Origin(name, protocol, time.monotonic())
         return stream
+
+    def _in_ros_time(self, event: Event) -> Event:
+        if self.ros_offset is None or not isinstance(event, Final):
+            return event
+        return msgspec.structs.replace(event, ros_time=round(event.clock + self.ros_offset, 4))
+
+    def stream_named(self, name: str) -> Stream:
+        """One that is open. Raises EngineError naming those that are."""
+        named = {stream.name: stream for stream in self.supervisor.streams if stream.name}
+        if name not in named:
+            raise EngineError(
+                f"No stream is called {name!r} now; there are: {', '.join(named) or 'none'}",
+                code="no_stream",
+            )
+        return named[name]
 
     def hello(self, stream: str) -> Hello:
         engine = self.supervisor.state

@@ -383,6 +383,14 @@ class Final(Message, tag="final", frozen=True, omit_defaults=True):
     latency: Latency
     clock: float
     """CLOCK_MONOTONIC of `start`"""
+    sample: int | None = None
+    """`start` by the audio clock: samples of the stream, at 16 kHz"""
+    time: float | None = None
+    """Unix time of `start`, as the machine's clock stood when this was sent"""
+    ros_time: float | None = None
+    """`start` by the robot's own clock, if it has told how that stands: `POST /v1/clock`"""
+    own_voice: str | None = None
+    """Words that were taken out because the machine said them itself: `POST /v1/playback`"""
     id: int | None = None
     """Its number in the transcript store"""
     words: list[EventWord] | None = None
@@ -395,7 +403,20 @@ class Gap(Message, tag="gap", frozen=True):
 
     start: float
     end: float
-    reason: Literal["device_lost", "overrun", "muted", "client_late", "skipped"]
+    reason: Literal["device_lost", "overrun", "muted", "client_late", "skipped", "playback"]
+
+
+class Playback(Message, tag="playback", frozen=True):
+    """The machine itself speaks from here on, or is done: `POST /v1/playback`."""
+
+    state: Literal["started", "stopped"]
+    mode: Literal["gate", "words"]
+    """gate: nothing is heard meanwhile. words: those of its text are taken out"""
+    start: float
+    end: float | None = None
+    """Where audio is heard again as ever; none while that is not known"""
+    reason: Literal["", "stopped", "replaced", "timed_out"] = ""
+    """Why it is over"""
 
 
 class Level(Message, tag="level", frozen=True):
@@ -432,7 +453,18 @@ class Closed(Message, tag="closed", frozen=True):
     reason: str
 
 
-Event = Hello | SpeechStarted | Partial | Final | Gap | Level | EngineChanged | Error | Closed
+Event = (
+    Hello
+    | SpeechStarted
+    | Partial
+    | Final
+    | Gap
+    | Playback
+    | Level
+    | EngineChanged
+    | Error
+    | Closed
+)
 
 
 # -- orders of clients --------------------------------------------------------------------------

@@ -27,6 +27,10 @@ from edged.models.sources import SOURCES
 from edged.recognizer import SAMPLE_RATE
 
 DEVICES_SECONDS = 5.0
+PLAYBACK_SECONDS = 30.0
+"""Longest that the machine speaks, where it says neither how long nor what"""
+SLOWEST_SPEECH = 8
+"""Characters a second: half of what synthetic voices do"""
 
 router = APIRouter(prefix="/v1", tags=["edged"])
 
@@ -130,6 +134,44 @@ async def order_microphone(request: Request, order: schemas.MuteOrder) -> schema
 async def reload(request: Request) -> schemas.Reloaded:
     """Read the configuration again, as SIGHUP does. A file with a mistake changes nothing."""
     return schemas.Reloaded(later=await _daemon(request).reload())
+
+
+@router.post("/playback", responses=ERRORS | described(404))
+async def order_playback(request: Request, order: schemas.PlaybackOrder) -> schemas.PlaybackReport:
+    """Tell that this machine itself speaks, or is done, so that it does not hear itself."""
+    stream = _daemon(request).stream_named(order.stream)
+    if order.state == "stopped":
+        stream.stop_playing(round(order.tail * SAMPLE_RATE))
+    else:
+        seconds = order.seconds or max(PLAYBACK_SECONDS, len(order.text or "") / SLOWEST_SPEECH)
+        stream.play(order.text, round(seconds * SAMPLE_RATE))
+    playing = stream.own_voice.current
+    return schemas.PlaybackReport(
+        stream=order.stream,
+        mode=playing.mode if playing else None,
+        start=playing.start / SAMPLE_RATE if playing else None,
+        end=playing.end / SAMPLE_RATE if playing else None,
+    )
+
+
+@router.get("/clock", responses=ERRORS)
+async def clock(request: Request) -> schemas.Clock:
+    """This moment by every clock there is, for those who set theirs by it."""
+    offset = _daemon(request).ros_offset
+    now = time.monotonic()
+    return schemas.Clock(
+        clock=now,
+        time=time.time(),
+        ros_offset=offset,
+        ros_time=None if offset is None else now + offset,
+    )
+
+
+@router.post("/clock", responses=ERRORS)
+async def order_clock(request: Request, order: schemas.ClockOrder) -> schemas.Clock:
+    """Tell how the robot's own clock stands: from now on finals carry `ros_time`."""
+    _daemon(request).ros_offset = order.ros_offset
+    return await clock(request)
 
 
 @router.get("/devices", responses=ERRORS)

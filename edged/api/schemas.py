@@ -131,6 +131,12 @@ class Final(BaseModel):
     engine: Engine
     latency: Latency
     clock: float = Field(description="CLOCK_MONOTONIC of `start`, seconds")
+    sample: int | None = Field(None, description="`start` in samples of the stream, at 16 kHz")
+    time: float | None = Field(None, description="Unix time of `start`, when this was sent")
+    ros_time: float | None = Field(None, description="`start` by the robot's clock")
+    own_voice: str | None = Field(
+        None, description="Words taken out because the machine said them itself"
+    )
     words: list[Word] | None = None
 
 
@@ -271,6 +277,66 @@ class MuteOrder(BaseModel):
     model_config = {"json_schema_extra": {"examples": [{"muted": True}]}}
 
     muted: bool
+
+
+class PlaybackOrder(BaseModel):
+    """The machine itself speaks, or is done."""
+
+    model_config = {
+        "json_schema_extra": {"examples": [{"text": "I am on my way."}, {"state": "stopped"}]}
+    }
+
+    state: Literal["started", "stopped"] = "started"
+    text: str | None = Field(
+        None,
+        max_length=5000,
+        description="What it says: its words are taken out of what is recognised, and the rest "
+        "stays. Without it, nothing is heard meanwhile",
+    )
+    seconds: float | None = Field(
+        None,
+        gt=0,
+        le=3600,
+        description="Longest that it may last; then it is over by itself. 30, or what a long text "
+        "takes",
+    )
+    tail: float = Field(
+        0.3, ge=0, le=10, description="With stopped: seconds until its echo is gone"
+    )
+    stream: str = Field("microphone", description="Which stream hears it: `hello` names it")
+
+
+class PlaybackReport(BaseModel):
+    """What a stream makes of the machine's own voice."""
+
+    stream: str
+    mode: Literal["gate", "words"] | None = Field(
+        description="gate: nothing is heard. words: its words are taken out. null: it is silent"
+    )
+    start: float | None = Field(description="seconds from the stream's start")
+    end: float | None = Field(description="Where it is over at the latest, likewise")
+
+
+class ClockOrder(BaseModel):
+    """How the robot's own clock stands."""
+
+    model_config = {"json_schema_extra": {"examples": [{"ros_offset": 1795368000.25}]}}
+
+    ros_offset: float | None = Field(
+        ge=-1e11,
+        le=1e11,
+        allow_inf_nan=False,
+        description="ROS time less CLOCK_MONOTONIC of this machine, in seconds; null to forget it",
+    )
+
+
+class Clock(BaseModel):
+    """This moment by every clock."""
+
+    clock: float = Field(description="CLOCK_MONOTONIC, seconds")
+    time: float = Field(description="Unix time")
+    ros_offset: float | None
+    ros_time: float | None
 
 
 class Usage(BaseModel):

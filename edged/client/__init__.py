@@ -23,6 +23,7 @@ from edged.messages import (
     Gap,
     Hello,
     Partial,
+    Playback,
     SpeechStarted,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "Gap",
     "Hello",
     "Partial",
+    "Playback",
     "Segment",
     "SpeechStarted",
     "Transcription",

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edged.audio.ring import AudioRing
+from edged.engine.own_voice import OwnVoice
 from edged.errors import EngineError
 from edged.messages import (
     Began,
@@ -26,6 +27,7 @@ from edged.messages import (
     Mark,
     Partial,
     Passed,
+    Playback,
     Said,
     SpeechStarted,
     Turns,
@@ -64,6 +66,7 @@ class Stream:
         live: bool = False,
         tokens: bool = False,
         turns: Turns | None = None,
+        name: str = "",
         ring_seconds: float = RING_SECONDS,
     ) -> None:
         self.number = number
@@ -72,6 +75,8 @@ class Stream:
         self.live = live
         self.tokens = tokens
         self.turns = turns
+        self.name = name
+        """What clients call it; none has that of a recording"""
         self.ring = AudioRing.create(round(ring_seconds * SAMPLE_RATE))
         self.written = 0
         self.told = 0
@@ -85,6 +90,7 @@ class Stream:
         self.marks: list[Mark] = []
         """Flushes and gaps not yet reached"""
         self.engine = EngineState(None, None)
+        self.own_voice = OwnVoice()
         self._listener = listener
         self._utterance = 0
         self._open: int | None = None
@@ -189,6 +195,7 @@ class Stream:
     def _hear(self, report: Heard) -> None:
         if self._open != report.start:
             return
+        report = self.own_voice.taken_out_yet(report)
         self._listener(
             Partial(
                 utterance=self._utterance,
@@ -204,14 +211,15 @@ class Stream:
         if report.start < self.floor or report.resume <= self.resume:
             return
         self._begin(report.start)
-        final = self._final(report)
+        final = self._final(*self.own_voice.taken_out(report))
         self._open = None
         # Room is made before anybody is told, who may want to write.
         self._pass(report.resume, min(report.end, report.resume))
         self._listener(final)
 
-    def _final(self, report: Said) -> Final:
+    def _final(self, report: Said, own_voice: str | None = None) -> Final:
         now = time.monotonic()
+        clock = self.clock_of(report.start)
         decided = self.clock_of(report.decided)
         latency = Latency(
             endpoint=_seconds(report.decided - report.speech_end),
@@ -230,7 +238,10 @@ class Stream:
             confidence=round(report.confidence, 3),
             engine=self.engine,
             latency=latency,
-            clock=round(self.clock_of(report.start), 4),
+            clock=round(clock, 4),
+            sample=report.start,
+            time=round(time.time() - (now - clock), 4),
+            own_voice=own_voice,
             words=words if self.words else None,
             tokens=report.tokens if self.tokens else None,
         )
@@ -256,7 +267,11 @@ class Stream:
     def mark(self, start: int, end: int) -> Mark:
         """Finish the open utterance at `start`; audio goes on at `end`."""
         mark = Mark(self.number, start, end)
-        self.marks.append(mark)
+        if self.marks and self.marks[-1].end == start < end:
+            self.marks[-1] = Mark(self.number, self.marks[-1].start, end)
+        else:
+            self.marks.append(mark)
+        self.own_voice.missed(end)
         return mark
 
     def announce_gap(self, start: int, end: int, reason: Any) -> None:
@@ -268,6 +283,37 @@ class Stream:
         self._abandon(end)
         self._pass(end, end)
         self.announce_gap(start, end, reason)
+
+    # -- what the machine itself says -----------------------------------------------------------
+
+    def play(self, text: str | None, longest: int) -> None:
+        """It speaks from now on, for `longest` samples at the most."""
+        if self.own_voice.current:
+            self.own_voice.current.end_at(self.written, "replaced")
+            self._end_playback()
+        playing = self.own_voice.start(self.written, longest, text)
+        self._listener(Playback("started", playing.mode, _seconds(playing.start)))
+
+    def stop_playing(self, tail: int) -> None:
+        """It is done; `tail` samples later all is as ever."""
+        if self.own_voice.current:
+            self.own_voice.current.end_at(self.written + tail, "stopped")
+
+    def keep_out(self) -> Mark | None:
+        """What came while it spoke, and is not to be heard."""
+        kept = self.own_voice.keep_out(self.written)
+        mark = self.mark(*kept) if kept else None
+        self._end_playback()
+        return mark
+
+    def _end_playback(self) -> None:
+        ended = self.own_voice.over(self.written)
+        if ended is None:
+            return
+        start, end = _seconds(ended.start), _seconds(ended.end)
+        if ended.mode == "gate" and end > start:
+            self._listener(Gap(start, end, "playback"))
+        self._listener(Playback("stopped", ended.mode, start, end, ended.reason))
 
     def close(self) -> None:
         self._closed = True

@@ -362,6 +362,7 @@ class Supervisor:
         live: bool = False,
         tokens: bool = False,
         turns: Turns | None = None,
+        name: str = "",
     ) -> Stream:
         """Begin a stream; audio may be written at once, whatever the worker does."""
         self._numbers += 1
@@ -373,6 +374,7 @@ class Supervisor:
             live=live,
             tokens=tokens,
             turns=turns,
+            name=name,
         )
         stream.engine = self.state
         self._streams[stream.number] = stream
@@ -393,6 +395,8 @@ class Supervisor:
             self._announce(stream)
 
     def _announce(self, stream: Stream) -> None:
+        if mark := stream.keep_out():
+            self._tell(mark)
         stream.told = stream.written
         self._tell(Audio(stream.number, stream.written))
 

@@ -106,7 +106,7 @@ class MqttSink(TranscriptSink):
             self._publish_now(hermes.CAPTURED, hermes.captured(event, self._settings.site))
 
     def _gap(self, stream: str, event: Mapping[str, Any]) -> None:
-        if event["reason"] != "muted":
+        if event["reason"] not in {"muted", "playback"}:
             seconds = event["end"] - event["start"]
             self._complain(event["reason"], f"{seconds:.1f} s of {stream} were not heard")
 
