@@ -148,6 +148,16 @@ class TranscriptsSection(_Section):
     path: Path | None = Field(None, description="The SQLite file, elsewhere")
 
 
+class RecorderSection(_Section):
+    """The flight recorder: audio and every decision, in a ring on disk (`edged replay`)."""
+
+    enabled: bool = Field(False, description="Record; nothing of a muted microphone")
+    path: Path | None = Field(None, description="The folder, elsewhere than in the state directory")
+    max_bytes: int = Field(1 << 30, ge=1 << 20, description="Its size; the oldest makes room")
+    max_hours: float = Field(24.0, gt=0, description="What is older is deleted")
+    clients: bool = Field(False, description="Record the streams that clients send as well")
+
+
 class WorkerSection(_Section):
     """A Python beside edged's own."""
 
@@ -178,6 +188,7 @@ class Configuration(BaseSettings):
     sherpa: SherpaSection = SherpaSection()
     wyoming: WyomingSection = WyomingSection()
     transcripts: TranscriptsSection = TranscriptsSection()
+    recorder: RecorderSection = RecorderSection()
     log: LogSection = LogSection()
     providers: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Options for a provider, handed over as they stand"

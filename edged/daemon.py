@@ -8,18 +8,19 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import msgspec
 
 from edged import paths, profiles
-from edged.config import Configuration, check_exposure, read_token
+from edged.config import Configuration, RecorderSection, check_exposure, read_token
 from edged.engine import choose
 from edged.engine.patrol import Patrol
 from edged.engine.stream import Listener, Stream
 from edged.engine.supervisor import Admit, Supervisor
 from edged.engine.verdicts import Verdicts
+from edged.engine.witness import Witness
 from edged.errors import EdgedError, EngineError, ModelError
 from edged.hub import Hub
 from edged.log import get_logger, set_up
@@ -30,6 +31,8 @@ from edged.messages import (
     Event,
     Final,
     Hello,
+    Message,
+    Mute,
     Ready,
     Rung,
     Turns,
@@ -45,6 +48,9 @@ from edged.recognizer import SAMPLE_RATE
 from edged.sinks import Sinks
 from edged.tap import Tap
 from edged.transcripts import TranscriptStore
+
+if TYPE_CHECKING:
+    from edged.recorder.recorder import Recorder
 
 log = get_logger(__name__)
 
@@ -82,7 +88,8 @@ class Daemon:
         self.hub = Hub(lambda: self.configuration.server.client_queue)
         self.transcripts: TranscriptStore | None = None
         self.sinks = Sinks([], {})
-        self.supervisor = make_supervisor(configuration, self._engine_changed)
+        self.recorder = _recorder(configuration.recorder)
+        self.supervisor = make_supervisor(configuration, self._engine_changed, self.recorder)
         self._announced: EngineState | None = None
         """The engine that clients know of"""
         self.meters = Meters()
@@ -121,6 +128,8 @@ class Daemon:
         if section.enabled:
             path = section.path or paths.state_directory() / "transcripts.sqlite"
             self.transcripts = TranscriptStore(path)
+        if self.recorder:
+            self.recorder.start()
         self._start_sinks()
         self.supervisor.start()
         patrol = Patrol(self.supervisor, profiles.matching().governor)
@@ -171,6 +180,8 @@ class Daemon:
         await self._stop_microphone()
         await self.supervisor.stop()
         await asyncio.to_thread(self.sinks.stop)
+        if self.recorder:
+            await asyncio.to_thread(self.recorder.close)
         if self.transcripts:
             self.transcripts.close()
 
@@ -214,7 +225,7 @@ class Daemon:
         sentences = [f"server.{name} changes with the next start, not now" for name in fixed]
         sentences += [
             f"{name} changes with the next start, not now"
-            for name in ("transcripts", "sinks", "vosk", "sherpa", "wyoming")
+            for name in ("transcripts", "recorder", "sinks", "vosk", "sherpa", "wyoming")
             if getattr(new, name) != getattr(old, name)
         ]
         return sentences
@@ -233,6 +244,7 @@ class Daemon:
         cause = self.supervisor.cause
         self.meters.moved(cause)
         event = EngineChanged(before.effective, after.effective, after.reason or "", cause)
+        self._note(event)
         self._publish(event)
         for listener in list(self.engine_listeners):
             listener(event)
@@ -347,6 +359,7 @@ class Daemon:
         if self.microphone:
             self.microphone.mute(muted)
         if changed:
+            self._note(Mute(muted))
             self._tell_sinks()
 
     @property
@@ -381,11 +394,21 @@ class Daemon:
 
         def counted(event: Event) -> None:
             self.meters.heard(stream, event)
-            listener(self._in_ros_time(event))
+            event = self._in_ros_time(event)
+            if self.recorder and stream.trace:
+                self.recorder.told(stream, event)
+            listener(event)
 
-        stream = self.supervisor.open(counted, name=name, **options)
+        trace = name == MICROPHONE or self.configuration.recorder.clients
+        stream = self.supervisor.open(
+            counted, name=name, trace=trace and self.recorder is not None, **options
+        )
         self.origins[stream] = Origin(name, protocol, time.monotonic())
         return stream
+
+    def _note(self, message: Message) -> None:
+        if self.recorder:
+            self.recorder.note(message)
 
     def _in_ros_time(self, event: Event) -> Event:
         if self.ros_offset is None or not isinstance(event, Final):
@@ -420,6 +443,8 @@ class Daemon:
             reasons.append(f"microphone: {state.reason or 'not open yet'}")
         if self.transcripts and self.transcripts.problem:
             reasons.append(f"transcripts: {self.transcripts.problem}")
+        if self.recorder and self.recorder.problem:
+            reasons.append(f"recorder: {self.recorder.problem}")
         return reasons
 
 
@@ -456,6 +481,7 @@ def _nothing_to_run(verdicts: Verdicts, wanted: str) -> ModelError:
 def make_supervisor(
     configuration: Configuration,
     on_change: Callable[[EngineState], None] = lambda _state: None,
+    witness: Witness | None = None,
 ) -> Supervisor:
     """An engine as configured. Raises ModelError."""
     models = store()
@@ -467,7 +493,17 @@ def make_supervisor(
         fits=lambda rung: choose.fits(_bytes(rung)),
         mend=_mend,
         on_change=on_change,
+        witness=witness,
     )
+
+
+def _recorder(section: RecorderSection) -> Recorder | None:
+    if not section.enabled:
+        return None
+    from edged.recorder.recorder import Recorder
+    from edged.recorder.tape import recordings
+
+    return Recorder(recordings(section), section.max_bytes, section.max_hours * 3600)
 
 
 def _admission(configuration: Configuration) -> Admit | None:

@@ -82,6 +82,8 @@ class Open(Message, tag="open", frozen=True):
     tokens: bool = False
     turns: Turns | None = None
     """None for the engine's own rules"""
+    trace: bool = False
+    """Whether the worker reports what led to its decisions too"""
 
 
 class Audio(Message, tag="audio", frozen=True):
@@ -143,6 +145,8 @@ class Ready(Message, tag="ready", frozen=True):
     load_seconds: float
     check_seconds: float
     """How long the check clip took, warm"""
+    model: str = ""
+    """Which files it has loaded: a short digest"""
 
 
 class Refused(Message, tag="refused", frozen=True):
@@ -215,6 +219,8 @@ class Said(Message, tag="said", frozen=True):
     degenerate: bool = False
     """The text goes in circles, or has no end"""
     tokens: list[SpokenToken] = []
+    reason: str = ""
+    """Why it ended: late or early (silence), limit (too long), mark (a flush or a gap)"""
 
 
 class Passed(Message, tag="passed", frozen=True):
@@ -232,6 +238,29 @@ class Working(Message, tag="working", frozen=True):
     start: int
     end: int
     final: bool
+
+
+class Judged(Message, tag="judged", frozen=True):
+    """What the detector said of the windows from `start` to `end`. For a trace."""
+
+    stream: int
+    start: int
+    end: int
+    probabilities: list[float]
+
+
+class Guessed(Message, tag="guessed", frozen=True):
+    """What the recogniser wrote, before anything is done to it. For a trace."""
+
+    stream: int
+    start: int
+    end: int
+    text: str
+    confidence: float
+    finished: bool
+    final: bool
+    seconds: float = 0.0
+    """How long it took"""
 
 
 class Pong(Message, tag="pong", frozen=True):
@@ -252,7 +281,38 @@ class Sang(Message, tag="sang", frozen=True):
     """The canary's clip was recognised, and right."""
 
 
-Report = Loading | Ready | Refused | Failed | Began | Heard | Said | Passed | Working | Pong | Sang
+Report = (
+    Loading
+    | Ready
+    | Refused
+    | Failed
+    | Began
+    | Heard
+    | Said
+    | Passed
+    | Working
+    | Judged
+    | Guessed
+    | Pong
+    | Sang
+)
+
+
+# -- about a worker, for a witness --------------------------------------------------------------
+
+
+class Introduced(Message, tag="introduced", frozen=True):
+    """A stream was opened on a worker."""
+
+    opening: Open
+    rung: Rung
+    runtime: str
+    """Its name and version"""
+    model: str
+    """Digest of the files it has loaded"""
+    detector: str
+    encoder_threads: int
+    decoder_threads: int
 
 
 # -- daemon and capture process -----------------------------------------------------------------

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "engine": {"engine", "models", "audio", "hardware", "profiles"},
     "hardware": {"hardware"},
     "client": {"client"},
+    "recorder": {"recorder", "engine"},
     "testing": {
         *("testing", "api", "cli", "daemon", "engine", "audio", "models"),
     },

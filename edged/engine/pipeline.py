@@ -16,7 +16,9 @@ from edged.engine.guard import is_speech
 from edged.engine.stabilizer import Stabilizer
 from edged.messages import (
     Began,
+    Guessed,
     Heard,
+    Judged,
     Mark,
     Passed,
     Report,
@@ -32,6 +34,8 @@ View = Callable[[int, int], np.ndarray]
 
 IDLE_RESTART = 10 * SAMPLE_RATE
 """Silence after which the detector begins anew, in samples: where a replay would begin"""
+JUDGED_AT_ONCE = 8
+"""Windows that are reported together in a trace"""
 SILENCE = 1e-4
 """A window whose samples all lie below this (-80 dBFS) needs no detector"""
 
@@ -64,6 +68,7 @@ class Pipeline:
         words: bool = False,
         rules: Endpointing | None = None,
         tokens: bool = False,
+        trace: bool = False,
     ) -> None:
         self._stream = stream
         self._view = view
@@ -71,6 +76,9 @@ class Pipeline:
         self._recognizer = recognizer
         self._words = words
         self._tokens = tokens
+        self._trace = trace
+        self._judged: list[float] = []
+        """Probabilities not yet reported"""
         self._rules = rules or Endpointing()
         self._endpointer = Endpointer(self._rules, detector.window, position, floor)
         self._detector_state: object | None = None
@@ -133,6 +141,7 @@ class Pipeline:
         start, end = self._endpointer.start, self.position
         yield Working(self._stream, start, end, final=False)
         hypothesis = self._utterance.decoding.advance(self._view(start, end))
+        yield from self._guessed(hypothesis, end, final=False)
         yield from self._hear(hypothesis, end)
 
     def _hear(self, hypothesis: Hypothesis, end: int) -> Iterator[Report]:
@@ -142,8 +151,37 @@ class Pipeline:
         if text:
             yield Heard(self._stream, self._endpointer.start, end, text, stable)
 
+    def _guessed(self, hypothesis: Hypothesis, end: int, final: bool) -> Iterator[Report]:
+        if self._trace:
+            yield Guessed(
+                self._stream,
+                self._endpointer.start,
+                end,
+                hypothesis.text,
+                round(hypothesis.confidence, 4),
+                hypothesis.finished,
+                final,
+            )
+
+    def _judge(self, probability: float) -> Iterator[Report]:
+        """Report what was judged, some windows at a time; the last one is not yet counted."""
+        self._judged.append(round(probability, 4))
+        if len(self._judged) >= JUDGED_AT_ONCE:
+            yield self._tell_judged(self.position + self._detector.window)
+
+    def _judge_rest(self) -> Iterator[Report]:
+        """The same, before the next window is another than that which follows."""
+        if self._judged:
+            yield self._tell_judged(self.position)
+
+    def _tell_judged(self, end: int) -> Judged:
+        judged, self._judged = self._judged, []
+        return Judged(self._stream, end - len(judged) * self._detector.window, end, judged)
+
     def _window(self) -> Iterator[Report]:
         probability = self._probability()
+        if self._trace:
+            yield from self._judge(probability)
         turn = self._endpointer.feed(probability)
         if turn is Turn.BEGAN:
             self._utterance = _Utterance(self._recognizer.start())
@@ -174,9 +212,9 @@ class Pipeline:
             yield from self._guess()
         elif turn is Turn.EARLY:
             if self._utterance.guess and self._utterance.guess.finished:
-                yield self._finish(self.position, self.position)
+                yield self._finish(self.position, self.position, "early")
         elif turn is Turn.LATE:
-            yield self._finish(self.position, self.position)
+            yield self._finish(self.position, self.position, "late")
         elif turn is Turn.LIMIT:
             yield from self._cut()
 
@@ -187,24 +225,28 @@ class Pipeline:
         end = self._endpointer.end_of(self.position if latest is None else latest)
         yield Working(self._stream, start, end, final=True)
         self._utterance.guess = self._utterance.decoding.finish(self._view(start, end), self._words)
+        yield from self._guessed(self._utterance.guess, end, final=True)
         yield from self._hear(self._utterance.guess, end)
 
     def _reach(self, mark: Mark) -> Iterator[Report]:
+        yield from self._judge_rest()
         if self._utterance is not None:
             if self._utterance.guess is None:
                 yield from self._guess(mark.start)
-            yield self._finish(mark.start, mark.end)
+            yield self._finish(mark.start, mark.end, "mark")
         position = max(mark.end, self.position)
         yield self._restart(position, position)
 
     def _cut(self) -> Iterator[Report]:
         """End a long utterance at its quietest place; the next one begins there."""
         assert self._utterance is not None
+        yield from self._judge_rest()
         start = self._endpointer.start
         cut = self._quietest()
         yield Working(self._stream, start, cut, final=True)
         self._utterance.guess = self._utterance.decoding.finish(self._view(start, cut), self._words)
-        yield self._finish(cut, cut, end=cut)
+        yield from self._guessed(self._utterance.guess, cut, final=True)
+        yield self._finish(cut, cut, "limit", end=cut)
 
     def _quietest(self) -> int:
         """The middle of the window, within reach of the limit, that is least like speech."""
@@ -215,7 +257,7 @@ class Pipeline:
         behind = len(recent) - int(np.argmin(smooth))
         return self.position - behind * self._detector.window + self._detector.window // 2
 
-    def _finish(self, decided: int, resume: int, end: int | None = None) -> Said:
+    def _finish(self, decided: int, resume: int, reason: str, end: int | None = None) -> Said:
         """Close the open utterance with its guess, and begin anew at `resume`."""
         utterance, self._utterance = self._utterance, None
         assert utterance is not None
@@ -243,6 +285,7 @@ class Pipeline:
             tokens=[SpokenToken(t.number, t.data, t.log_probability) for t in guess.tokens]
             if self._tokens
             else [],
+            reason=reason,
         )
 
     def _restart(self, position: int, floor: int) -> Passed:

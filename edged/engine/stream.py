@@ -67,6 +67,7 @@ class Stream:
         tokens: bool = False,
         turns: Turns | None = None,
         name: str = "",
+        trace: bool = False,
         ring_seconds: float = RING_SECONDS,
     ) -> None:
         self.number = number
@@ -76,7 +77,9 @@ class Stream:
         self.tokens = tokens
         self.turns = turns
         self.name = name
-        """What clients call it; none has that of a recording"""
+        """What clients call it; that of a recording has none"""
+        self.trace = trace
+        """Whether a witness sees it"""
         self.ring = AudioRing.create(round(ring_seconds * SAMPLE_RATE))
         self.written = 0
         self.told = 0
@@ -98,6 +101,11 @@ class Stream:
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS)
         self._progress = asyncio.Event()
         self._closed = False
+
+    def begin(self, written: int, position: int, floor: int) -> None:
+        """Take over a stream that was heard before, up to here."""
+        self.written = self.told = written
+        self.resume, self.floor = position, floor
 
     # -- audio in -------------------------------------------------------------------------------
 
@@ -299,12 +307,11 @@ class Stream:
         if self.own_voice.current:
             self.own_voice.current.end_at(self.written + tail, "stopped")
 
-    def keep_out(self) -> Mark | None:
+    def keep_out(self) -> tuple[int, int] | None:
         """What came while it spoke, and is not to be heard."""
-        kept = self.own_voice.keep_out(self.written)
-        mark = self.mark(*kept) if kept else None
+        kept_out = self.own_voice.keep_out(self.written)
         self._end_playback()
-        return mark
+        return kept_out
 
     def _end_playback(self) -> None:
         ended = self.own_voice.over(self.written)

@@ -21,6 +21,7 @@ from edged.engine.blame import Blame
 from edged.engine.ladder import Ladder
 from edged.engine.process import End, WorkerProcess
 from edged.engine.stream import Listener, Stream
+from edged.engine.witness import Witness
 from edged.engine.worker import WorkerOptions
 from edged.errors import EngineError
 from edged.log import get_logger
@@ -30,7 +31,10 @@ from edged.messages import (
     Canary,
     Close,
     EngineState,
+    Guessed,
     Heard,
+    Introduced,
+    Judged,
     Message,
     Open,
     Pace,
@@ -86,6 +90,15 @@ class _Wish:
     """A new worker is wanted even for the same rung"""
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where a stream begins that is not new, in samples."""
+
+    written: int = 0
+    position: int = 0
+    floor: int = 0
+
+
 class Supervisor:
     """The engine, as the rest of the daemon sees it."""
 
@@ -99,6 +112,7 @@ class Supervisor:
         fits: Fits = lambda _rung: True,
         mend: Mend | None = None,
         on_change: Callable[[EngineState], None] = lambda _state: None,
+        witness: Witness | None = None,
     ) -> None:
         self.ladder = Ladder(rungs)
         self._locate = locate
@@ -108,6 +122,7 @@ class Supervisor:
         self._mend = mend
         self._mended: set[Rung] = set()
         self._on_change = on_change
+        self._witness = witness or Witness()
         self._streams: dict[int, Stream] = {}
         self._numbers = 0
         self._worker: WorkerProcess | None = None
@@ -363,6 +378,8 @@ class Supervisor:
         tokens: bool = False,
         turns: Turns | None = None,
         name: str = "",
+        trace: bool = False,
+        begin: Beginning | None = None,
     ) -> Stream:
         """Begin a stream; audio may be written at once, whatever the worker does."""
         self._numbers += 1
@@ -375,7 +392,10 @@ class Supervisor:
             tokens=tokens,
             turns=turns,
             name=name,
+            trace=trace,
         )
+        if begin:
+            stream.begin(begin.written, begin.position, begin.floor)
         stream.engine = self.state
         self._streams[stream.number] = stream
         self._introduce(stream)
@@ -385,6 +405,7 @@ class Supervisor:
         """Forget a stream at once."""
         if self._streams.pop(stream.number, None):
             self._tell(Close(stream.number))
+            self._see(stream, Close(stream.number))
             stream.close()
 
     def notify(self, stream: Stream) -> None:
@@ -395,22 +416,35 @@ class Supervisor:
             self._announce(stream)
 
     def _announce(self, stream: Stream) -> None:
-        if mark := stream.keep_out():
-            self._tell(mark)
+        if kept_out := stream.keep_out():
+            self.mark(stream, *kept_out)
+        if stream.trace:
+            self._witness.heard(stream, stream.told, stream.written)
         stream.told = stream.written
         self._tell(Audio(stream.number, stream.written))
 
     def flush(self, stream: Stream) -> int:
         """Finish the open utterance with the audio that is there; the position it is at."""
         self._announce(stream)
-        self._tell(stream.mark(stream.written, stream.written))
+        self.mark(stream, stream.written, stream.written)
         return stream.written
 
     def gap(self, stream: Stream, start: int, end: int, reason: str) -> None:
         """Audio from `start` to `end` is missing."""
         self._announce(stream)
-        self._tell(stream.mark(start, end))
+        self.mark(stream, start, end)
+        self._witness.missed(stream, end)
         stream.announce_gap(start, end, reason)
+
+    def mark(self, stream: Stream, start: int, end: int) -> None:
+        """Finish the open utterance at `start` and go on at `end`."""
+        mark = stream.mark(start, end)
+        self._tell(mark)
+        self._see(stream, mark)
+
+    def _see(self, stream: Stream, message: Message) -> None:
+        if stream.trace:
+            self._witness.told(stream, message)
 
     def _overrun(self, stream: Stream) -> None:
         """The writer cannot wait and the worker is a whole ring behind: say what is lost."""
@@ -437,21 +471,40 @@ class Supervisor:
             stream.live,
             stream.tokens,
             stream.turns,
+            stream.trace,
         )
         self._worker.send(opening, [stream.ring.fd])
+        self._see(stream, self._introduction(self._worker, opening))
         for mark in stream.marks:
             self._worker.send(mark)
         self._announce(stream)
 
+    def _introduction(self, worker: WorkerProcess, opening: Open) -> Introduced:
+        assert worker.ready is not None
+        options = self._options
+        return Introduced(
+            opening,
+            worker.rung,
+            worker.ready.runtime,
+            worker.ready.model,
+            options.detector,
+            options.encoder_threads,
+            options.decoder_threads,
+        )
+
     def _take(self, report: Report) -> None:
         if isinstance(report, (Heard, Said, Sang)):
             self.recognised = time.monotonic()
-        if not isinstance(report, (Began, Heard, Said, Passed)):
+        if not isinstance(report, (Began, Heard, Said, Passed, Judged, Guessed)):
             return
         if isinstance(report, (Said, Passed)):
             self._progressed = True
         stream = self._streams.get(report.stream)
         if stream is None:
+            return
+        if not isinstance(report, (Began, Heard)):  # they are told as events
+            self._see(stream, report)
+        if isinstance(report, (Judged, Guessed)):
             return
         if isinstance(report, Said):
             self._watch(stream, report)

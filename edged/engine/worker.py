@@ -30,6 +30,7 @@ from edged.messages import (
     Close,
     Command,
     Failed,
+    Guessed,
     Heard,
     Loading,
     Mark,
@@ -42,6 +43,7 @@ from edged.messages import (
     Report,
     Rung,
     Sang,
+    Working,
     decode_command,
 )
 from edged.recognizer import SAMPLE_RATE
@@ -104,6 +106,7 @@ class _Stream:
             command.words,
             rules(command.turns),
             command.tokens,
+            command.trace,
         )
 
     @property
@@ -156,6 +159,7 @@ class _Engine:
         verdict.result()
         self.load_seconds = time.monotonic() - started
         self.check_seconds = self._check(model)
+        self.digest = model.digest(rung.precision, self._provider.formats_on(rung.device))
         self.runtime = f"{rung.provider} {self._provider.version()}"
 
     def _check(self, model: Any) -> float:
@@ -274,6 +278,8 @@ class Worker:
         """Seconds"""
         self._heard = 0
         """Samples"""
+        self._began = 0.0
+        """When it last began to recognise something"""
 
     def run(self) -> None:
         """For ever. Raises EdgedError when the rung fails."""
@@ -332,7 +338,15 @@ class Worker:
     def _report(self, stream: _Stream, reports: Iterable[Report]) -> None:
         for report in reports:
             if stream.wants_partials or not isinstance(report, Heard):
-                self._channel.send(report)
+                self._send(report)
+
+    def _send(self, report: Report) -> None:
+        if isinstance(report, Working):
+            self._began = time.monotonic()
+        elif isinstance(report, Guessed):
+            seconds = round(time.monotonic() - self._began, 4)
+            report = msgspec.structs.replace(report, seconds=seconds)
+        self._channel.send(report)
 
     def _next_partial(self) -> _Stream | None:
         speakers = sum(s.pipeline.speaking for s in self._streams.values())
@@ -350,7 +364,7 @@ class Worker:
         stream.shown = False
         for report in stream.pipeline.partial():
             stream.shown = stream.shown or isinstance(report, Heard)
-            self._channel.send(report)
+            self._send(report)
         stream.cost = time.monotonic() - started
 
 
@@ -395,7 +409,15 @@ def _serve(connection: channel.Channel[Command], options: argparse.Namespace) ->
         path = getattr(error, "path", None)
         connection.send(Refused(error.code, error.message, str(path) if path else None))
         sys.exit(3)
-    connection.send(Ready(engine.runtime, engine.device, engine.load_seconds, engine.check_seconds))
+    connection.send(
+        Ready(
+            engine.runtime,
+            engine.device,
+            engine.load_seconds,
+            engine.check_seconds,
+            engine.digest,
+        )
+    )
     try:
         Worker(connection, engine).run()
     except EdgedError as error:
