@@ -61,9 +61,9 @@ counts the stream's samples, `clock` is CLOCK_MONOTONIC, `time` is Unix time; an
 ROS time less CLOCK_MONOTONIC. Where ROS runs on system time, that is `time`.
 
 A machine that talks says so: `POST /v1/playback {"text": "I am coming."}` takes the words of its
-text out of finals and partials, and whoever speaks in between is heard; `{}` without a text lets
-nothing be heard until `{"state": "stopped"}`. Both end by themselves
-([how well](decisions/0020-own-voice.md)).
+text out of finals and partials, and whoever speaks in between is heard: the first partial is
+theirs. `{}` without a text lets nothing be heard until `{"state": "stopped"}`. Both end by
+themselves ([how well](decisions/0020-own-voice.md)).
 
 Every utterance that started
 gets exactly one final, its text empty when it was no speech.

@@ -130,6 +130,7 @@ class Daemon:
             self.transcripts = TranscriptStore(path)
         if self.recorder:
             self.recorder.start()
+            log.info("what is heard is recorded in %s", self.recorder.folder)
         self._start_sinks()
         self.supervisor.start()
         patrol = Patrol(self.supervisor, profiles.matching().governor)

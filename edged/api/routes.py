@@ -60,6 +60,7 @@ async def health(request: Request) -> JSONResponse:
         "reasons": daemon.reasons(),
         "engine": msgspec.to_builtins(daemon.supervisor.state),
         "microphone": _microphone(daemon),
+        "recording": daemon.recorder is not None,
         "uptime": round(time.monotonic() - daemon.started, 3),
         "version": __version__,
     }

@@ -97,6 +97,7 @@ class Health(BaseModel):
     reasons: list[str] = Field(examples=[["microphone: There is no microphone"]])
     engine: Engine
     microphone: MicrophoneReport
+    recording: bool = Field(description="Whether the flight recorder is on")
     uptime: float = Field(description="seconds", examples=[12.5])
     version: str
 
@@ -415,6 +416,7 @@ EXAMPLE_HEALTH: dict[str, Any] = {
     "reasons": [],
     "engine": {"requested": RUNG, "effective": RUNG, "reason": None},
     "microphone": {"state": "listening", "muted": False, "source": "auto"},
+    "recording": False,
     "uptime": 12.5,
     "version": "0.1.0",
 }

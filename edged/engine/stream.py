@@ -98,6 +98,8 @@ class Stream:
         self._utterance = 0
         self._open: int | None = None
         """First sample of the utterance that has begun"""
+        self._shown = False
+        """Whether any of its text was shown, which can be taken back"""
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS)
         self._progress = asyncio.Event()
         self._closed = False
@@ -197,6 +199,7 @@ class Stream:
         if self._open is not None or start < self.floor:
             return
         self._open = start
+        self._shown = False
         self._utterance += 1
         self._listener(SpeechStarted(self._utterance, _seconds(start)))
 
@@ -204,6 +207,9 @@ class Stream:
         if self._open != report.start:
             return
         report = self.own_voice.taken_out_yet(report)
+        if not (report.text or self._shown):
+            return
+        self._shown = True
         self._listener(
             Partial(
                 utterance=self._utterance,

@@ -9,7 +9,18 @@ import pytest
 
 from edged.engine.stream import IDLE_NEWS, NEWS, Stream
 from edged.errors import EngineError
-from edged.messages import Began, Event, Final, Gap, Heard, Passed, Said, SpeechStarted
+from edged.messages import (
+    Began,
+    Event,
+    Final,
+    Gap,
+    Heard,
+    Partial,
+    Passed,
+    Playback,
+    Said,
+    SpeechStarted,
+)
 
 RATE = 16000
 RING_SECONDS = 10.0
@@ -133,3 +144,38 @@ def test_an_idle_worker_is_woken_now_and_then() -> None:
         assert not stream.is_news()
 
     run(scenario)
+
+
+def test_a_partial_of_the_machine_s_own_words_is_none() -> None:
+    async def scenario(stream: Stream, events: list[Event]) -> None:
+        stream.play("I am on my way", 10 * RATE)
+        stream.take(Began(1, 1000))
+        stream.take(Heard(1, 1000, 5000, "I am on", 0))
+        assert not partials(events)
+        stream.take(Heard(1, 1000, 7000, "I am on wait", 0))
+        stream.take(Heard(1, 1000, 9000, "I am on my way", 0))
+        assert partials(events) == ["wait", ""]
+
+    run(scenario)
+
+
+def test_a_gate_is_told_before_and_after() -> None:
+    async def scenario(stream: Stream, events: list[Event]) -> None:
+        block = np.zeros(RATE, np.float32)
+        stream.play(None, 10 * RATE)
+        stream.write(block)
+        assert stream.keep_out() == (0, RATE)
+        stream.stop_playing(RATE // 2)
+        stream.write(block)
+        assert stream.keep_out() == (RATE, RATE + RATE // 2)
+        assert stream.keep_out() is None
+        started, gap, stopped = events
+        assert isinstance(gap, Gap)
+        assert (gap.start, gap.end, gap.reason) == (0.0, 1.5, "playback")
+        assert [type(started), type(stopped)] == [Playback, Playback]
+
+    run(scenario)
+
+
+def partials(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Partial)]

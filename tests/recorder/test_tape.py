@@ -107,6 +107,9 @@ def test_the_ring_keeps_its_size_and_the_newest(tmp_path: Path, stream: Stream) 
     [(first, last)] = track.holes()
     assert first == 0
     assert track.end - last > 8 * 16_000
+    seconds = (track.end - last) // 16_000  # across some segments
+    whole = track.samples(track.end - seconds * 16_000, track.end)
+    assert np.array_equal(whole, np.tile(noise, seconds))
 
 
 def test_what_is_old_is_deleted(tmp_path: Path) -> None:
