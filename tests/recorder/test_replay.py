@@ -26,7 +26,7 @@ from edged.recorder.recording import read
 from edged.recorder.tape import segments
 from edged.replay import Result, Wish, wanted
 from tests.client import recognize, silence, texts
-from tests.conftest import TINY
+from tests.conftest import BASE, TINY
 from tests.daemon import DaemonProcess
 
 RATE, WINDOW = 16000, 512
@@ -77,14 +77,14 @@ def incident(tmp_path_factory: pytest.TempPathFactory, recording: Path) -> Path:
     ring = folder / "recordings"
     daemon.wait(lambda: said(ring))
     daemon.post("/v1/microphone", {"muted": True})
-    time.sleep(1.0)
+    time.sleep(0.7)
     muted = read(ring).tracks[0].end
-    time.sleep(1.0)
+    time.sleep(0.7)
     assert read(ring).tracks[0].end == muted, "something was recorded while it was muted"
     daemon.post("/v1/microphone", {"muted": False})
-    time.sleep(1.0)
+    time.sleep(0.7)
     daemon.post("/v1/playback", {})
-    time.sleep(1.5)
+    time.sleep(1.0)
     daemon.post("/v1/playback", {"state": "stopped"})
     count = len(said(ring))
     daemon.wait(lambda: len(said(ring)) > count)
@@ -198,6 +198,29 @@ def test_a_time_chooses_what_is_replayed(incident: Path) -> None:
     stamp = datetime.fromtimestamp(start + 1).isoformat()
     assert recording.moment(stamp) == pytest.approx(start + 1, abs=0.001)
     assert recording.moment(stamp.partition("T")[2]) == pytest.approx(start + 1, abs=0.001)
+
+
+@pytest.mark.long
+def test_every_rung_replays_what_it_wrote(
+    start_daemon: Callable[..., DaemonProcess], recording: Path
+) -> None:
+    """Moved down and up in the middle of speech."""
+    flags = ("--model", BASE, "--source", f"file:{recording}")
+    daemon = start_daemon(*flags, recorder_enabled=1)
+    folder = daemon.folder / "recordings"
+    for action in ("demote", "promote"):
+        count = len(said(folder))
+        daemon.wait(lambda count=count: len(said(folder)) > count)
+        moves = daemon.get("/v1/engine")[1]["moves"]
+        daemon.post("/v1/engine", {"action": action})
+        daemon.wait(lambda moves=moves: daemon.get("/v1/engine")[1]["moves"] > moves)
+    daemon.wait(lambda: daemon.get("/v1/health")[1]["microphone"]["state"] == "ended")
+    daemon.stop()
+    openings = [line.what for line in recorded(folder) if isinstance(line.what, Introduced)]
+    assert [opening.rung.model for opening in openings] == [BASE, TINY, BASE]
+    code, result = replay(folder)
+    assert code == 0, result
+    assert result["utterances"] >= 7
 
 
 @pytest.mark.long
