@@ -238,7 +238,8 @@ def replay(
 ) -> None:
     """Recognise again what the flight recorder has, and show what comes out otherwise.
 
-    By the recorded engine, but for what the options say. Exit code 0: the same. 1: it differs.
+    By the recorded engine, but for what the options say. Exit code 0: the same. 1: it differs. 2
+    and more: it cannot be heard again.
     """
     from edged.recorder.recording import read
     from edged.recorder.tape import recordings

@@ -151,7 +151,11 @@ class TranscriptsSection(_Section):
 class RecorderSection(_Section):
     """The flight recorder: audio and every decision, in a ring on disk (`edged replay`)."""
 
-    enabled: bool = Field(False, description="Record; nothing of a muted microphone")
+    enabled: bool = Field(
+        False,
+        description="Record; nothing of a muted microphone. What is there stays when it is "
+        "switched off",
+    )
     path: Path | None = Field(None, description="The folder, elsewhere than in the state directory")
     max_bytes: int = Field(1 << 30, ge=1 << 20, description="Its size; the oldest makes room")
     max_hours: float = Field(24.0, gt=0, description="What is older is deleted")

@@ -408,8 +408,9 @@ class Daemon:
         return stream
 
     def _note(self, message: Message) -> None:
+        """Something that concerns more than one stream, at its place in the microphone's."""
         if self.recorder:
-            self.recorder.note(message)
+            self.recorder.note(message, self._stream)
 
     def _in_ros_time(self, event: Event) -> Event:
         if self.ros_offset is None or not isinstance(event, Final):

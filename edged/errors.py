@@ -53,6 +53,13 @@ class AudioError(EdgedError):
     code = "audio"
 
 
+class RecordingError(EdgedError):
+    """A recording of the flight recorder's that cannot be read, or not be heard again."""
+
+    code = "bad_recording"
+    exit_code = EXIT_USAGE
+
+
 class DeviceError(EdgedError):
     """A microphone that cannot be found or opened."""
 

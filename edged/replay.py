@@ -16,7 +16,7 @@ from edged.engine import choose
 from edged.engine.stream import Stream
 from edged.engine.supervisor import Beginning, Supervisor
 from edged.engine.witness import Witness
-from edged.errors import EdgedError
+from edged.errors import EngineError, RecordingError
 from edged.messages import Introduced, Mark, Message, Said, Turns
 from edged.models.inventory import store
 from edged.recognizer import SAMPLE_RATE
@@ -95,7 +95,7 @@ async def replay(
     result = Result()
     runs = wanted(recording, wish, result)
     if not runs:
-        raise EdgedError(
+        raise RecordingError(
             "There is no utterance to compare: none in that time, or its audio is gone",
             code="nothing_to_replay",
         )
@@ -172,12 +172,19 @@ async def _engine(
         return await _hear(supervisor, hearer, run, wish.turns)
 
     try:
-        await supervisor.wait_ready()
+        await _wait_ready(supervisor)
         yield hear
     finally:
         await supervisor.stop()
     if hearer.introduced and not wish.rung:
         result.warnings += _changes(then, hearer.introduced)
+
+
+async def _wait_ready(supervisor: Supervisor) -> None:
+    try:
+        await supervisor.wait_ready()
+    except EngineError as error:
+        raise RecordingError(error.message, code=error.code) from error
 
 
 def _changes(then: Introduced, now: Introduced) -> Iterator[str]:
@@ -234,7 +241,8 @@ async def _write(supervisor: Supervisor, stream: Stream, run: Run, until: int) -
 def _compare(recording: Recording, run: Run, replayed: list[Said]) -> Iterator[Difference]:
     """Both in order; those that overlap are held against each other."""
     recorded = [utterance.said for utterance in run.wanted]
-    now = [said for said in replayed if said.start < run.limit]
+    last = recorded[-1].end
+    now = [said for said in replayed if said.start < last or said.decided <= run.limit]
     first = run.wanted[0]
 
     def difference(said: Said, what: str, one: str, other: str) -> Difference:

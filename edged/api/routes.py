@@ -170,7 +170,7 @@ async def clock(request: Request) -> schemas.Clock:
 
 @router.post("/clock", responses=ERRORS)
 async def order_clock(request: Request, order: schemas.ClockOrder) -> schemas.Clock:
-    """Tell how the robot's own clock stands: from now on finals carry `ros_time`."""
+    """Tell how the robot's own clock stands: finals carry `ros_time` until edged ends."""
     _daemon(request).ros_offset = order.ros_offset
     return await clock(request)
 

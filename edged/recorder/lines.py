@@ -11,13 +11,10 @@ import msgspec
 
 from edged.messages import (
     Close,
-    Closed,
     EngineChanged,
-    Error,
     Final,
     Gap,
     Guessed,
-    Hello,
     Introduced,
     Judged,
     Mark,
@@ -68,15 +65,12 @@ What = (
     | Said
     | Passed
     | Close
-    | Hello
     | SpeechStarted
     | Partial
     | Final
     | Gap
     | Playback
     | EngineChanged
-    | Error
-    | Closed
     | Mute
     | Dropped
 )

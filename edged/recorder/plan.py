@@ -51,7 +51,7 @@ class Run:
     until: int
     """Where its audio ends"""
     limit: int
-    """What begins later is not compared"""
+    """What comes after the last of them and is over later than here is not compared"""
 
     @property
     def begin(self) -> int:

@@ -116,9 +116,9 @@ class Recorder(Witness):
         if isinstance(message, Close):
             self._heard.pop(stream.number, None)
 
-    def note(self, message: Message) -> None:
-        """Something that belongs to no stream."""
-        self._put(_entry(None, message))
+    def note(self, message: Message, stream: Stream | None) -> None:
+        """Something that happened while a stream stood where it does."""
+        self._put(_entry(stream, message))
 
     def _put(self, entry: _Entry) -> None:
         with self._lock:

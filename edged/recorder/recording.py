@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edged.errors import AudioError, EdgedError
+from edged.errors import RecordingError
 from edged.messages import Close, Introduced, Mark, Passed, Said
 from edged.recognizer import SAMPLE_RATE
 from edged.recorder.lines import (
@@ -81,7 +81,7 @@ class Track:
         return self.pieces[index].start
 
     def samples(self, start: int, end: int) -> np.ndarray:
-        """That stretch; silence where nothing was captured. Raises AudioError."""
+        """That stretch; silence where nothing was captured. Raises RecordingError."""
         samples = np.zeros(end - start, np.float32)
         first = max(0, bisect_right(self.pieces, start, key=lambda piece: piece.start) - 1)
         for piece in self.pieces[first:]:
@@ -100,11 +100,11 @@ def _read(piece: _Piece, start: int, end: int) -> np.ndarray:
             file.seek(piece.at + (start - piece.start) * size)
             data = file.read((end - start) * size)
     except OSError as error:
-        raise AudioError(
+        raise RecordingError(
             f"{piece.path} cannot be read: {error.strerror}", code="no_file"
         ) from error
     if len(data) < (end - start) * size:
-        raise AudioError(f"{piece.path} is shorter than what is said of it", code="bad_recording")
+        raise RecordingError(f"{piece.path} is shorter than what is said of it")
     return unpacked(data, piece.encoding)
 
 
@@ -126,7 +126,7 @@ class Recording:
     def moment(self, text: str) -> float:
         """Unix time of what a user wrote: seconds from the beginning, or a time of day or date.
 
-        Raises EdgedError.
+        Raises RecordingError.
         """
         try:
             return self.began + float(text)
@@ -138,7 +138,7 @@ class Recording:
                 return datetime.fromisoformat(written).astimezone().timestamp()
             except ValueError:
                 continue
-        raise EdgedError(
+        raise RecordingError(
             f"{text!r} is no time. Write seconds from the beginning, 14:05:30 or "
             "2026-01-31T14:05:30",
             code="bad_time",
@@ -146,15 +146,16 @@ class Recording:
 
 
 def read(path: Path) -> Recording:
-    """A segment, or a folder of them. Raises EdgedError."""
-    files = list(segments(path)) if path.is_dir() else [path.with_suffix(LINES)]
+    """A segment, or a folder of them. Raises RecordingError."""
+    is_segment = path.suffix in {LINES, SOUND}
+    files = [path.with_suffix(LINES)] if is_segment else segments(path)
     recording = Recording()
     tracks: dict[tuple[str, int], Track] = {}
     for file in files:
         _read_segment(file, recording, tracks)
     recording.tracks = [track for track in tracks.values() if track.pieces]
     if not recording.tracks:
-        raise EdgedError(
+        raise RecordingError(
             f"Nothing is recorded in {path}. Set recorder.enabled = true, restart edged and speak",
             code="no_recording",
         )
@@ -165,18 +166,17 @@ def _read_segment(file: Path, recording: Recording, tracks: dict[tuple[str, int]
     try:
         first, *rest = file.read_bytes().split(b"\n")
     except OSError as error:
-        raise EdgedError(f"{file} cannot be read: {error.strerror}", code="no_file") from error
+        raise RecordingError(f"{file} cannot be read: {error.strerror}", code="no_file") from error
     try:
         header = decode_header(first)
     except msgspec.DecodeError as error:
         if first.startswith(b'{"type":"header"') or not first:
             return  # killed in its first moment
-        raise EdgedError(f"{file} is no recording of edged's", code="bad_recording") from error
+        raise RecordingError(f"{file} is no recording of edged's") from error
     if header.version != VERSION:
-        raise EdgedError(
+        raise RecordingError(
             f"{file} is of version {header.version}, this edged reads {VERSION}. Use the edged "
             f"that wrote it: {header.edged}",
-            code="bad_recording",
         )
     _take_header(header, recording, tracks)
     for line in _whole(rest):

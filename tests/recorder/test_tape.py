@@ -161,11 +161,11 @@ def test_a_disk_that_takes_nothing_is_told_and_forgotten_when_it_does(
     folder = tmp_path / "ring"
     folder.write_text("no folder")
     recorder = Recorder(folder, MEGABYTE, HOUR)
-    recorder.note(Mute(True))
+    recorder.note(Mute(True), None)
     assert not recorder._write(recorder._take())
     assert recorder.problem is not None
     folder.unlink()
-    recorder.note(Mute(False))
+    recorder.note(Mute(False), None)
     assert recorder._write(recorder._take())
     recorder._tape.close()
     assert recorder.problem is None
@@ -199,7 +199,7 @@ def test_half_a_line_at_the_end_costs_that_line_alone(
     def work(recorder: Recorder) -> None:
         for _ in range(3):
             feed(recorder, stream, np.ones(512, np.float32))
-            recorder.note(Mute(True))
+            recorder.note(Mute(True), None)
 
     run(folder, work)
     [path] = segments(folder)
@@ -218,6 +218,8 @@ def test_a_file_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(EdgedError) as caught:
         read(tmp_path / "nothing.jsonl")
     assert caught.value.code == "no_file"
-    with pytest.raises(EdgedError) as caught:
-        read(tmp_path)
-    assert caught.value.code == "no_recording"
+    for folder in (tmp_path / "nowhere", tmp_path):
+        strange.unlink(missing_ok=True)
+        with pytest.raises(EdgedError) as caught:
+            read(folder)
+        assert caught.value.code == "no_recording"
