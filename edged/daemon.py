@@ -59,7 +59,6 @@ log = get_logger(__name__)
 class Origin:
     """Whose audio a stream is."""
 
-    name: str
     protocol: str
     """microphone, or what its client speaks: edged, openai, vosk, sherpa, wyoming"""
     began: float
@@ -404,7 +403,7 @@ class Daemon:
         stream = self.supervisor.open(
             counted, name=name, trace=trace and self.recorder is not None, **options
         )
-        self.origins[stream] = Origin(name, protocol, time.monotonic())
+        self.origins[stream] = Origin(protocol, time.monotonic())
         return stream
 
     def _note(self, message: Message) -> None:

@@ -304,7 +304,7 @@ async def streams(request: Request) -> schemas.Streams:
 
 def _stream(stream: Stream, origin: Origin | None, now: float) -> schemas.Stream:
     return schemas.Stream(
-        name=origin.name if origin else f"recording-{stream.number}",
+        name=stream.name or f"recording-{stream.number}",
         protocol=origin.protocol if origin else "openai",
         age=round(now - origin.began, 3) if origin else None,
         audio=round(stream.written / SAMPLE_RATE, 3),
