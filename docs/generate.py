@@ -25,8 +25,8 @@ flags over those. Unknown keys are errors. `edged config` prints what is in forc
 
 `edged reload` (`systemctl reload edged`, SIGHUP) reads it again: everything but `server.host`,
 `server.port`, `server.unix_socket`, `server.max_message_bytes`, `transcripts`, `recorder`, `sinks`,
-`vosk`, `sherpa` and `wyoming`, which change with a restart; it says so. A file with a mistake changes
-nothing.
+`vosk`, `sherpa` and `wyoming`, which change with a restart; it says so. A file with a mistake
+changes nothing.
 
 `EDGED_CACHE_DIR`, `EDGED_STATE_DIR`, `EDGED_CONFIG_DIR` and `EDGED_RUNTIME_DIR` move the folders.
 """
