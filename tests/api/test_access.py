@@ -432,18 +432,14 @@ def test_a_message_that_is_too_large_ends_the_connection(narrow: DaemonProcess) 
         assert goodbye(websocket) == ([], 1009)
 
 
-def until_free(daemon: DaemonProcess, path: str) -> None:
-    """Wait until a place is free again."""
-
-    def admitted() -> bool:
-        with connect(daemon.ws(path)) as websocket:
-            return bool(json.loads(websocket.recv())["type"] == "hello")
-
-    daemon.wait(admitted)
+def until_free(daemon: DaemonProcess) -> None:
+    """Wait until nobody has a place any more."""
+    places = {"edged_clients 0.0", "edged_streams 0.0"}
+    daemon.wait(lambda: places <= set(ask(daemon, "/metrics").text.splitlines()))
 
 
 def test_one_client_too_many_is_told_so(narrow: DaemonProcess) -> None:
-    until_free(narrow, "/v1/transcripts")
+    until_free(narrow)
     url = narrow.ws("/v1/transcripts")
     with connect(url) as first, connect(url) as second, connect(url) as third:
         for websocket in (first, second, third):
@@ -454,15 +450,15 @@ def test_one_client_too_many_is_told_so(narrow: DaemonProcess) -> None:
         assert code == 1013
         answer = ask(narrow, "/v1/transcripts/events")
         assert (answer.status, answer.json["code"]) == (503, "too_many_clients")
-    until_free(narrow, "/v1/transcripts")
+    until_free(narrow)
 
 
 def test_one_stream_too_many_is_told_so(narrow: DaemonProcess) -> None:
-    until_free(narrow, "/v1/stream")
+    until_free(narrow)
     with connect(narrow.ws("/v1/stream")) as first:
         assert json.loads(first.recv())["type"] == "hello"
         with connect(narrow.ws("/v1/stream")) as second:
             [error], code = goodbye(second)
         assert (error["type"], error["code"], error["fatal"]) == ("error", "too_many_clients", True)
         assert code == 1013
-    until_free(narrow, "/v1/stream")
+    until_free(narrow)

@@ -52,9 +52,10 @@ def test_moves_down_and_up_in_the_middle_of_speech_lose_nothing(twenty: np.ndarr
     async def harm(supervisor: Supervisor) -> None:
         await asyncio.sleep(2.5)
         assert supervisor.step_down("a test")
-        await asyncio.sleep(4)
-        assert supervisor.climb(patient=False)
+        await _serves(supervisor, TINY)
         await asyncio.sleep(2)
+        assert supervisor.climb(patient=False)
+        await _serves(supervisor, BASE)
 
     events = speech_events(supervisor, twenty, harm=harm, pace=2.0)
     served = [state.effective.model for state in states if state.effective]
@@ -65,6 +66,13 @@ def test_moves_down_and_up_in_the_middle_of_speech_lose_nothing(twenty: np.ndarr
     alone = [finals(speech_events(engine(model), twenty, pace=20.0)) for model in _only(BASE, TINY)]
     texts = {text for rung in alone for _, text, *_ in rung}
     assert {text for _, text, *_ in finals(events)} <= texts
+
+
+async def _serves(supervisor: Supervisor, model: str) -> None:
+    """Wait until it does, however long a busy machine takes to load it."""
+    async with asyncio.timeout(60):
+        while supervisor.state.effective is None or supervisor.state.effective.model != model:
+            await asyncio.sleep(0.05)
 
 
 def _only(*models: str) -> list[dict[str, dict[str, str]]]:
