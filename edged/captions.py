@@ -6,7 +6,17 @@ import shutil
 import sys
 from typing import TextIO
 
-from edged.messages import Closed, EngineChanged, Error, Event, Final, Gap, Hello, Partial
+from edged.messages import (
+    Closed,
+    EngineChanged,
+    Error,
+    Event,
+    Final,
+    Gap,
+    Hello,
+    MicrophoneChanged,
+    Partial,
+)
 
 _DIM, _BOLD, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 _CLEAR_LINE = "\r\x1b[K"
@@ -33,6 +43,9 @@ class Captions:
             case Gap():
                 seconds = event.end - event.start
                 self._note(f"{seconds:.1f} s were not heard: {event.reason}")
+            case MicrophoneChanged():
+                reason = event.reason or event.label or ""
+                self._note(f"microphone {event.state}: {reason}".rstrip(": "))
             case EngineChanged():
                 self._note(f"engine: {event.to or 'none'} {event.reason}".rstrip())
             case Error():

@@ -72,7 +72,19 @@ class MicrophoneSection(_Section):
         "file:PATH (at the pace of time), fast:PATH, or SCHEME:ADDRESS of a plugin's",
     )
     channel: int | None = Field(None, ge=0, description="Take this channel, from 0; else mix all")
-    muted: bool = Field(False, description="Start muted")
+    muted: bool = Field(
+        False, description="Start muted, whatever was ordered before; else as it was left"
+    )
+    mute_file: str | None = Field(
+        None,
+        description="Mute switch: a file that holds 1 while nobody may listen and else 0, such as "
+        "a GPIO's value. What cannot be read mutes",
+    )
+    mute_command: str | None = Field(
+        None,
+        description="Mute switch: a command that writes such a line whenever it changes, and does "
+        "not end",
+    )
     rate: int = Field(16000, description="Hertz, of a program's PCM")
     encoding: Literal["s16le", "f32le", "mulaw", "alaw"] = Field(
         "s16le", description="Encoding of a program's PCM"

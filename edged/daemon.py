@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from edged import paths, profiles
+from edged import mute, paths, profiles
 from edged.config import Configuration, RecorderSection, check_exposure, read_token
 from edged.engine import choose
 from edged.engine.patrol import Patrol
@@ -32,6 +32,7 @@ from edged.messages import (
     Final,
     Hello,
     Message,
+    MicrophoneChanged,
     Mute,
     Ready,
     Rung,
@@ -100,7 +101,8 @@ class Daemon:
         self.tap = Tap()
         """The microphone's audio"""
         self._stream: Stream | None = None
-        self._muted = configuration.microphone.muted
+        self._muted = configuration.microphone.muted or mute.remembered()
+        """Whether it was ordered so; the switch is the capture process's"""
         self.heard = time.monotonic()
         """When audio last came from the microphone, CLOCK_MONOTONIC"""
         self._serving = False
@@ -275,7 +277,13 @@ class Daemon:
         self.tap.begin(stream)
         self.microphone = Microphone(
             SourceOptions(
-                section.source, section.channel, section.rate, section.encoding, section.channels
+                section.source,
+                section.channel,
+                section.rate,
+                section.encoding,
+                section.channels,
+                section.mute_file,
+                section.mute_command,
             ),
             stream,
             muted=self._muted,
@@ -283,6 +291,7 @@ class Daemon:
             on_gap=lambda start, end, reason: self._miss(stream, start, end, reason),
             on_quiet=lambda: self._fall_silent(stream),
             on_end=lambda: self._source_ended(stream),
+            on_change=self._microphone_changed,
         )
         self.microphone.start()
 
@@ -353,23 +362,35 @@ class Daemon:
         if self.configuration.microphone.enabled:
             self._start_microphone()
 
+    def _microphone_changed(self, event: MicrophoneChanged) -> None:
+        self._tell_sinks()
+        self._publish(event)
+
     def mute(self, muted: bool) -> None:
-        """Mute or unmute, where audio is captured."""
+        """Mute or unmute, where audio is captured; a restart changes nothing about it."""
         changed, self._muted = muted != self._muted, muted
+        mute.remember(muted)
         if self.microphone:
             self.microphone.mute(muted)
+        else:
+            self._tell_sinks()
         if changed:
             self._note(Mute(muted))
-            self._tell_sinks()
+
+    async def muting(self) -> None:
+        """Wait until the last order to mute or unmute is in force."""
+        if self.microphone:
+            await self.microphone.obeyed()
 
     @property
     def muted(self) -> bool:
-        return self._muted
+        return self.microphone_state.muted
 
     @property
     def microphone_state(self) -> MicrophoneState:
         if self.microphone is None:
-            return MicrophoneState("off", self.configuration.microphone.source)
+            source, ordered = self.configuration.microphone.source, self._muted
+            return MicrophoneState("off", source, ("order",) if ordered else ())
         return self.microphone.state
 
     # -- for clients ----------------------------------------------------------------------------
@@ -430,7 +451,7 @@ class Daemon:
         engine = self.supervisor.state
         model = engine.effective.model if engine.effective else None
         last = self.transcripts.last if self.transcripts else None
-        return Hello(stream, model, engine, SAMPLE_RATE, self._muted, last=last)
+        return Hello(stream, model, engine, SAMPLE_RATE, self.muted, last=last)
 
     def reasons(self) -> list[str]:
         """Why something is not as it should be."""
@@ -440,7 +461,7 @@ class Daemon:
         elif self.degraded and self.configuration.engine.fallback == "degrade":
             reasons.append(f"engine: less than asked for serves: {self.degraded}")
         state = self.microphone_state
-        if state.state == "waiting":
+        if state.state == "waiting" or state.reason:
             reasons.append(f"microphone: {state.reason or 'not open yet'}")
         if self.transcripts and self.transcripts.problem:
             reasons.append(f"transcripts: {self.transcripts.problem}")

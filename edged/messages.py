@@ -349,6 +349,21 @@ class Lost(Message, tag="lost", frozen=True):
 class Beat(Message, tag="beat", frozen=True):
     """The capture process is alive, whatever its source does."""
 
+    drift: float | None = None
+    """How much faster than CLOCK_MONOTONIC the microphone's clock goes, in parts per million"""
+    problem: str | None = None
+    """What is wrong with what it delivers"""
+
+
+class Muted(Message, tag="muted", frozen=True):
+    """Whether anything is written, and who does not want it; from the moment of this message."""
+
+    ordered: bool
+    switched: bool
+    """By the mute switch"""
+    problem: str | None = None
+    """Why the switch cannot be read, which mutes"""
+
 
 class Opened(Message, tag="opened", frozen=True):
     """The source delivers."""
@@ -361,7 +376,14 @@ class Opened(Message, tag="opened", frozen=True):
 
 
 class Waiting(Message, tag="waiting", frozen=True):
-    """There is no such source now; the capture process will end."""
+    """There is no such source now; the capture process looks out for it."""
+
+    code: str
+    message: str
+
+
+class Gone(Message, tag="gone", frozen=True):
+    """The source is lost, or cannot be opened; the capture process will end."""
 
     code: str
     message: str
@@ -373,7 +395,7 @@ class Ended(Message, tag="ended", frozen=True):
     written: int
 
 
-CaptureReport = Captured | Lost | Beat | Opened | Waiting | Ended
+CaptureReport = Captured | Lost | Beat | Muted | Opened | Waiting | Gone | Ended
 CaptureCommand = Mute | Allow
 
 
@@ -488,6 +510,25 @@ class Level(Message, tag="level", frozen=True):
     """Of the loudest sample, likewise"""
 
 
+class MicrophoneChanged(Message, tag="microphone", frozen=True):
+    """The microphone was lost, found, muted or unmuted, or `auto` took another."""
+
+    state: Literal["off", "waiting", "listening", "muted", "ended"]
+    source: str
+    """What is configured"""
+    identity: str | None = None
+    """What is heard, or was heard last"""
+    label: str | None = None
+    instead_of: str | None = None
+    """Identity of the microphone that was heard until now, if this is another"""
+    reason: str | None = None
+    """Why it is not heard"""
+    code: str | None = None
+    """The reason in a word"""
+    muted_by: list[Literal["order", "switch"]] = []
+    """order: over the API, by a sink or the configuration; switch: the mute switch"""
+
+
 class EngineChanged(Message, tag="engine", frozen=True):
     """The rung changed."""
 
@@ -521,6 +562,7 @@ Event = (
     | Gap
     | Playback
     | Level
+    | MicrophoneChanged
     | EngineChanged
     | Error
     | Closed

@@ -122,6 +122,12 @@ class _Now(Collector):
         yield _gauge("edged_muted", "Whether the microphone is muted", daemon.muted)
         listening = daemon.microphone_state.state == "listening"
         yield _gauge("edged_listening", "Whether the microphone is heard", listening)
+        if (drift := daemon.microphone_state.drift) is not None:
+            yield _gauge(
+                "edged_microphone_drift_ppm",
+                "How much faster than CLOCK_MONOTONIC the microphone's clock goes",
+                drift,
+            )
         uptime = round(time.monotonic() - daemon.started, 3)
         yield _gauge("edged_uptime_seconds", "Time since the start", uptime)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 from typing import Annotated, Any
@@ -31,6 +32,8 @@ PLAYBACK_SECONDS = 30.0
 """Longest that the machine speaks, where it says neither how long nor what"""
 SLOWEST_SPEECH = 8
 """Characters a second: half of what synthetic voices do"""
+MUTE_SECONDS = 3.0
+"""Longest wait until an order to mute is in force; a capture process that does not obey is ended"""
 
 router = APIRouter(prefix="/v1", tags=["edged"])
 
@@ -120,14 +123,20 @@ def _step(ladder: Ladder, number: int | None) -> int:
 
 
 def _microphone(daemon: Daemon) -> dict[str, Any]:
-    return dataclasses.asdict(daemon.microphone_state) | {"muted": daemon.muted}
+    state = daemon.microphone_state
+    return dataclasses.asdict(state) | {"muted": state.muted}
 
 
 @router.post("/microphone", responses=ERRORS)
 async def order_microphone(request: Request, order: schemas.MuteOrder) -> schemas.MicrophoneReport:
-    """Mute or unmute: while muted, no audio leaves the capture process."""
+    """Mute or unmute: while muted, no audio leaves the capture process.
+
+    The answer comes when it is so. The mute switch is above it: `muted_by` says who mutes.
+    """
     daemon = _daemon(request)
     daemon.mute(order.muted)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(daemon.muting(), MUTE_SECONDS)
     return schemas.MicrophoneReport(**_microphone(daemon))
 
 

@@ -73,10 +73,23 @@ class MicrophoneReport(BaseModel):
 
     state: Literal["off", "waiting", "listening", "muted", "ended"]
     muted: bool
+    muted_by: list[Literal["order", "switch"]] = Field(
+        [], description="order: over the API, by a sink or the configuration; switch: mute switch"
+    )
     source: str = Field(examples=["auto"])
     identity: str | None = Field(None, examples=["usb:046d:0825:A1B2C3,0"])
     label: str | None = Field(None, examples=["USB Audio: - (hw:1,0)"])
-    reason: str | None = None
+    rate: int | None = Field(None, description="hertz at which it is recorded", examples=[16000])
+    channels: int | None = Field(None, description="that are recorded", examples=[1])
+    drift: float | None = Field(
+        None,
+        description="parts per million that its clock is faster than CLOCK_MONOTONIC; null in the "
+        "first minute",
+        examples=[-12.5],
+    )
+    reason: str | None = Field(
+        None, description="Why it is not heard, or what is wrong with what is heard"
+    )
     code: str | None = Field(None, examples=["device_lost"])
 
 

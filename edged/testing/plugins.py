@@ -24,6 +24,7 @@ from edged.messages import (
     Gap,
     Hello,
     Latency,
+    MicrophoneChanged,
     Partial,
     Rung,
     SpeechStarted,
@@ -202,6 +203,7 @@ def _events() -> list[dict[str, Any]]:
         Partial(1, "it was", "it", 0.0, 0.5, 0.01),
         Final(1, "It was.", 0.0, 1.0, 0.9, state, Latency(0.3, 0.1, 0.4), 1.0, id=1),
         Gap(1.0, 2.0, "muted"),
+        MicrophoneChanged("muted", "auto", "alsa:PCH,0", "PCH", muted_by=["order"]),
         EngineChanged(None, state.effective, "it was there"),
         Closed("stopping"),
     ]

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import soundfile
 
-from edged.audio.capture import Output
+from edged.audio.output import Output
 from edged.audio.ring import AudioRing
 from edged.channel import channel_pair
 from edged.messages import Captured, CaptureReport, Lost, decode_capture_report
@@ -100,6 +100,8 @@ def test_after_muting_the_gap_is_told_and_silence_lies_before_what_follows(
     it.output.mute(True)
     it.output.write(BLOCK)
     it.output.mute(False)
+    it.output.write(BLOCK)  # it began before
+    time.sleep(len(BLOCK) / RATE)
     it.output.write(BLOCK)
     lost, captured = it.reports()
     assert isinstance(lost, Lost)
