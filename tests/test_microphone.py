@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 from websockets.exceptions import ConnectionClosed
@@ -50,6 +52,7 @@ class Follower:
 
     def __init__(self, daemon: DaemonProcess) -> None:
         self.events: list[dict[str, Any]] = []
+        self._daemon = daemon
         address = daemon.ws("/v1/transcripts")
         threading.Thread(target=self._read, args=(address,), daemon=True).start()
         daemon.wait(lambda: self.of("hello"))
@@ -57,7 +60,7 @@ class Follower:
     def _read(self, address: str) -> None:
         with contextlib.suppress(ConnectionClosed), connect(address) as websocket:
             for message in websocket:
-                self.events.append(json.loads(message))
+                self.events.append(json.loads(message) | {"at": time.monotonic()})
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["type"] == kind]
@@ -65,17 +68,56 @@ class Follower:
     def text(self) -> str:
         return " ".join(event["text"] for event in self.of("final"))
 
+    def changes(self) -> list[dict[str, Any]]:
+        return self.of("microphone")
+
+    def after(self, count: int, state: str, seconds: float = 10) -> dict[str, Any]:
+        """The first change to a state after so many changes."""
+
+        def found() -> dict[str, Any] | None:
+            return next((e for e in self.changes()[count:] if e["state"] == state), None)
+
+        change: dict[str, Any] = self._daemon.wait(found, seconds)
+        return change
+
+    def gap(self, number: int) -> dict[str, Any]:
+        """One gap of all; there are no more than it and those before."""
+        self._daemon.wait(lambda: len(self.of("gap")) > number, 5)
+        [gap] = self.of("gap")[number:]
+        return gap
+
+
+def microphone(daemon: DaemonProcess) -> dict[str, Any]:
+    found: dict[str, Any] = daemon.get("/v1/health")[1]["microphone"]
+    return found
+
 
 def state(daemon: DaemonProcess) -> str:
-    return str(daemon.get("/v1/health")[1]["microphone"]["state"])
+    return str(microphone(daemon)["state"])
 
 
-def test_what_is_spoken_into_the_microphone_is_written(
-    sound: SoundServer, start_daemon: Start, sentence: Path
-) -> None:
-    sound.plug()
-    daemon = start_daemon("--model", TINY)
+def capture(daemon: DaemonProcess) -> psutil.Process:
+    found: psutil.Process = daemon.wait(lambda: daemon.child("edged.audio.capture"))
+    return found
+
+
+def listening(start_daemon: Start, *flags: str, **settings: object) -> DaemonProcess:
+    """A daemon that hears its microphone."""
+    daemon = start_daemon("--model", TINY, *flags, **settings)
     daemon.wait(lambda: state(daemon) == "listening")
+    return daemon
+
+
+# -- hearing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["auto", "name:pulse"])
+def test_what_is_spoken_into_the_microphone_is_written(
+    sound: SoundServer, start_daemon: Start, sentence: Path, source: str
+) -> None:
+    """From the sound server itself, and from it through PortAudio and ALSA."""
+    sound.plug()
+    daemon = listening(start_daemon, "--source", source)
     follower = Follower(daemon)
     sound.play(sentence).wait(30)
     daemon.wait(lambda: "worst of times" in follower.text(), 15)
@@ -85,97 +127,304 @@ def test_what_is_spoken_into_the_microphone_is_written(
     assert follower.of("partial")
 
 
-def test_a_microphone_of_another_rate_is_heard_too(
-    sound: SoundServer, start_daemon: Start, sentence: Path
+ARRAY = "aux0,aux1,aux2,aux3,aux4,aux5"
+
+
+def test_one_channel_of_an_array_is_heard_at_its_own_rate(
+    sound: SoundServer, start_daemon: Start, sentence: Path, tmp_path: Path
 ) -> None:
-    sound.plug(rate=48000, channels=2)
-    daemon = start_daemon("--model", TINY, microphone_channel="1")
-    daemon.wait(lambda: state(daemon) == "listening")
+    """ALSA's plugin for PulseAudio gives silence for channels of such names."""
+    spoken = soundfile.read(sentence, dtype="float32")[0]
+    noise = np.random.default_rng(1).uniform(-0.3, 0.3, (len(spoken), 6)).astype(np.float32)
+    noise[:, 3] = spoken
+    soundfile.write(tmp_path / "array.wav", noise, 16000)
+    sound.plug("array", rate=44100, channels=6, layout=ARRAY)
+    daemon = listening(start_daemon, microphone_channel=3)
+    found = microphone(daemon)
+    assert (found["identity"], found["rate"], found["channels"]) == (
+        "pulse:array.monitor",
+        44100,
+        6,
+    )
     follower = Follower(daemon)
-    sound.play(sentence).wait(30)
+    sound.play(tmp_path / "array.wav", "array", ARRAY).wait(30)
     daemon.wait(lambda: "best of times" in follower.text(), 15)
+
+
+def test_a_channel_that_the_microphone_has_not_is_said(
+    sound: SoundServer, start_daemon: Start
+) -> None:
+    sound.plug()
+    daemon = start_daemon("--model", TINY, microphone_channel=1)
+    found = daemon.wait(lambda: (m := microphone(daemon))["code"] and m)
+    assert (found["state"], found["code"]) == ("waiting", "bad_channels")
+    assert found["reason"] == "channel 1 of 1 does not exist; count from 0"
+
+
+# -- coming and going -----------------------------------------------------------------------------
 
 
 def test_it_waits_for_a_microphone_and_takes_one_that_appears(
-    sound: SoundServer, start_daemon: Start, sentence: Path
+    sound: SoundServer, start_daemon: Start
 ) -> None:
     daemon = start_daemon("--model", TINY)
-    daemon.wait(lambda: state(daemon) == "waiting")
+    daemon.wait(lambda: microphone(daemon)["code"] == "no_microphone")
     reasons = daemon.get("/v1/health")[1]["reasons"]
-    assert any(reason.startswith("microphone:") for reason in reasons)
+    assert "microphone: There is no microphone" in reasons
+    waiting = capture(daemon)
     sound.plug()
-    daemon.wait(lambda: state(daemon) == "listening", 15)
-    follower = Follower(daemon)
-    sound.play(sentence).wait(30)
-    daemon.wait(lambda: "best of times" in follower.text(), 15)
+    daemon.wait(lambda: state(daemon) == "listening", 2)
+    assert capture(daemon) == waiting, "it was looked out for, not tried again and again"
 
 
-def test_an_unplugged_microphone_is_a_gap_and_is_taken_again(
-    sound: SoundServer, start_daemon: Start, sentence: Path
+RATES, CHANNELS = (48000, 44100, 16000, 8000, 96000), (2, 1, 6)
+
+
+def resources(daemon: DaemonProcess) -> tuple[int, int, int, int]:
+    """Descriptors, threads and resident bytes of the daemon; processes that it has, dead or not."""
+    process = psutil.Process(daemon.pid)
+    with process.oneshot():
+        memory = process.memory_info().rss
+        return process.num_fds(), process.num_threads(), memory, len(process.children())
+
+
+@pytest.mark.parametrize("cycles", [5, pytest.param(100, marks=pytest.mark.long)])
+def test_a_microphone_comes_and_goes(
+    sound: SoundServer, start_daemon: Start, sentence: Path, cycles: int
 ) -> None:
+    """Each time it is noticed, announced and taken again, whatever its rate is now; nothing is left
+    behind."""
     handle = sound.plug()
-    daemon = start_daemon("--model", TINY)
-    daemon.wait(lambda: state(daemon) == "listening")
+    daemon = listening(start_daemon, "--source", "pulse:vmic.monitor")
     follower = Follower(daemon)
+    noticed, taken, used = [], [], []
+    for cycle in range(cycles):
+        changes = len(follower.changes())
+        unplugged = time.monotonic()
+        sound.unplug(handle)
+        noticed.append(follower.after(changes, "waiting")["at"] - unplugged)
+        plugged = time.monotonic()
+        handle = sound.plug(rate=RATES[cycle % 5], channels=CHANNELS[cycle % 3])
+        found = follower.after(changes, "listening")
+        taken.append(found["at"] - plugged)
+        assert (found["identity"], found["instead_of"]) == ("pulse:vmic.monitor", None)
+        gap = follower.gap(cycle)
+        assert gap["reason"] == "device_lost"
+        assert gap["start"] < gap["end"]
+        used.append(resources(daemon))
+    print(f"noticed after {max(noticed):.2f} s at most, taken again after {max(taken):.2f} s")
+    print(f"first, a tenth in, last: {used[0]}, {used[cycles // 10]}, {used[-1]}")
+    assert max(noticed) < 1
+    assert max(taken) < 2
+    assert used[-1][:2] == used[0][:2], "descriptors and threads"
+    assert used[-1][3] == used[0][3], "processes"
+    assert used[-1][2] - used[cycles // 10][2] < 4 << 20, "memory"
+    assert capture(daemon).num_fds() < 25
     sound.play(sentence).wait(30)
     daemon.wait(lambda: "worst of times" in follower.text(), 15)
+    assert follower.of("final")[-1]["start"] >= follower.of("gap")[-1]["end"]
+
+
+def test_another_one_is_not_taken_in_its_place(sound: SoundServer, start_daemon: Start) -> None:
+    """PulseAudio moves whoever recorded it to another microphone, without a word."""
+    handle = sound.plug()
+    sound.plug("other")
+    daemon = listening(start_daemon, "--source", "pulse:vmic.monitor")
+    follower = Follower(daemon)
     sound.unplug(handle)
-    daemon.wait(lambda: state(daemon) == "waiting", 10)
+    assert follower.after(0, "waiting", 1)["code"] == "device_lost"
+    found = daemon.wait(lambda: (m := microphone(daemon))["code"] == "no_microphone" and m, 5)
+    assert found["reason"].startswith(
+        "Microphone pulse:vmic.monitor is not there; there is: pulse:other.monitor"
+    )
     sound.plug()
-    daemon.wait(lambda: state(daemon) == "listening", 15)
-    daemon.wait(lambda: follower.of("gap"), 10)
-    gap = follower.of("gap")[0]
-    assert gap["reason"] == "device_lost"
-    assert gap["end"] > gap["start"]
-    before = len(follower.of("final"))
-    sound.play(sentence).wait(30)
-    daemon.wait(lambda: len(follower.of("final")) > before, 15)
-    assert follower.of("final")[-1]["start"] >= gap["end"]
+    assert follower.after(1, "listening", 2)["identity"] == "pulse:vmic.monitor"
+    sound.move("other")
+    assert "pulse" not in follower.after(2, "waiting", 1)["code"]
+    assert follower.after(2, "listening", 2)["identity"] == "pulse:vmic.monitor"
+    assert {change["identity"] for change in follower.changes()} == {"pulse:vmic.monitor"}
 
 
-def test_nothing_is_heard_while_muted(
+def test_auto_follows_the_default_and_says_so(sound: SoundServer, start_daemon: Start) -> None:
+    sound.plug("other")
+    handle = sound.plug()
+    daemon = listening(start_daemon)
+    assert microphone(daemon)["identity"] == "pulse:vmic.monitor"
+    follower = Follower(daemon)
+    sound.make_default("other")
+    assert follower.after(0, "waiting", 1)["code"] == "default_changed"
+    other = follower.after(0, "listening", 2)
+    assert (other["identity"], other["instead_of"]) == ("pulse:other.monitor", "pulse:vmic.monitor")
+    sound.make_default("vmic")
+    assert follower.after(2, "listening", 2)["instead_of"] == "pulse:other.monitor"
+    sound.unplug(handle)
+    assert follower.after(4, "listening", 2)["instead_of"] == "pulse:vmic.monitor"
+    assert len(follower.of("gap")) == 3
+
+
+def test_a_sound_server_that_stalls_freezes_or_dies(
+    sound: SoundServer, start_daemon: Start
+) -> None:
+    """PortAudio and PulseAudio say nothing of the first two."""
+    sound.plug()
+    daemon = listening(start_daemon)
+    follower = Follower(daemon)
+    sound.suspend(True)
+    assert follower.after(0, "waiting", 1)["code"] == "device_lost"
+    daemon.wait(lambda: microphone(daemon)["code"] == "device_silent", 5)
+    waiting = capture(daemon)
+    sound.suspend(False)
+    follower.after(0, "listening", 1)
+    assert capture(daemon) == waiting
+    changes = len(follower.changes())
+    with sound.frozen():
+        assert follower.after(changes, "waiting", 1)["code"] == "device_lost"
+        daemon.wait(lambda: microphone(daemon)["code"] == "sound_server_hung", 5)
+    follower.after(changes, "listening", 2)
+    changes = len(follower.changes())
+    sound.kill()
+    follower.after(changes, "waiting", 1)
+    sound.start()
+    sound.plug()
+    follower.after(changes, "listening", 2)
+    assert len(follower.of("gap")) == 3, "what the server held back is dropped, and said to be"
+
+
+def test_a_microphone_that_delivers_only_zeros_is_said_to(
+    sound: SoundServer, start_daemon: Start
+) -> None:
+    sound.plug()
+    daemon = listening(start_daemon)
+    found = daemon.wait(lambda: (m := microphone(daemon))["code"] and m, 6)
+    assert (found["state"], found["code"]) == ("listening", "only_zeros")
+    assert any("nothing but zeros" in why for why in daemon.get("/v1/health")[1]["reasons"])
+    sound.mute(True)
+    daemon.wait(lambda: "pactl set-source-mute vmic.monitor 0" in microphone(daemon)["reason"], 3)
+
+
+# -- mute -----------------------------------------------------------------------------------------
+
+
+def ring(daemon: DaemonProcess) -> bytes:
+    """The memory that the capture process writes to, as anybody may read it."""
+    for link in Path(f"/proc/{capture(daemon).pid}/fd").iterdir():
+        if "edged-audio" in str(link.readlink()):
+            return link.read_bytes()
+    raise RuntimeError("there is no ring")
+
+
+def mute(daemon: DaemonProcess, muted: bool) -> dict[str, Any]:
+    report: dict[str, Any] = daemon.post("/v1/microphone", {"muted": muted})[1]
+    return report
+
+
+def assert_deaf(daemon: DaemonProcess) -> None:
+    """Nothing that is spoken reaches the ring."""
+    before = ring(daemon)
+    time.sleep(0.5)
+    assert ring(daemon) == before
+
+
+def test_while_muted_nothing_reaches_the_ring(
     sound: SoundServer, start_daemon: Start, sentence: Path
 ) -> None:
     sound.plug()
-    daemon = start_daemon("--model", TINY)
-    daemon.wait(lambda: state(daemon) == "listening")
+    daemon = listening(start_daemon)
     follower = Follower(daemon)
-    assert daemon.post("/v1/microphone", {"muted": True})[1]["muted"] is True
-    assert state(daemon) == "muted"
-    sound.play(sentence).wait(30)
-    assert daemon.post("/v1/microphone", {"muted": False})[1]["muted"] is False
-    daemon.wait(lambda: follower.of("gap"), 10)
-    assert follower.of("gap")[0]["reason"] == "muted"
-    sound.play(sentence).wait(30)
-    daemon.wait(lambda: "worst of times" in follower.text(), 15)
-    assert follower.text().count("worst of times") == 1
+    sound.play(sentence)
+    silent = ring(daemon)
+    daemon.wait(lambda: ring(daemon) != silent)
+    assert mute(daemon, True)["muted_by"] == ["order"]
+    assert follower.after(0, "muted")["muted_by"] == ["order"]
+    assert_deaf(daemon)
+    assert mute(daemon, False)["muted"] is False
+    daemon.wait(lambda: follower.of("gap"), 5)
+    [gap] = follower.of("gap")
+    assert gap["reason"] == "muted"
+    assert gap["end"] - gap["start"] >= 0.5
+    muted = ring(daemon)
+    daemon.wait(lambda: ring(daemon) != muted)
+
+
+def test_it_stays_muted_over_a_restart(
+    sound: SoundServer, start_daemon: Start, sentence: Path, free_port: int
+) -> None:
+    sound.plug()
+    flags = ("--model", TINY, "--port", str(free_port))
+    daemon = listening(start_daemon, *flags)
+    mute(daemon, True)
+    daemon.stop()
+    again = DaemonProcess(daemon.folder, flags, {})
+    try:
+        again.wait(lambda: state(again) == "muted")
+        sound.play(sentence)
+        assert_deaf(again)
+        assert mute(again, False)["muted"] is False
+    finally:
+        again.stop()
+    assert not (daemon.folder / "muted").exists()
+
+
+def test_a_switch_mutes_whatever_is_ordered(
+    sound: SoundServer, start_daemon: Start, sentence: Path, tmp_path: Path
+) -> None:
+    switch = tmp_path / "value"
+    switch.write_text("0\n")
+    sound.plug()
+    daemon = listening(start_daemon, microphone_mute_file=switch)
+    follower = Follower(daemon)
+    sound.play(sentence)
+    switch.write_text("1\n")
+    assert follower.after(0, "muted", 1)["muted_by"] == ["switch"]
+    assert mute(daemon, True)["muted_by"] == ["order", "switch"]
+    assert mute(daemon, False)["muted_by"] == ["switch"], "an order is not above the switch"
+    assert_deaf(daemon)
+    switch.write_text("0\n")
+    follower.after(1, "listening", 1)
+    changes = len(follower.changes())
+    switch.unlink()
+    changed = follower.after(changes, "muted", 2)
+    assert changed["code"] == "mute_switch"
+    assert (
+        changed["reason"] == f"the mute switch {switch} cannot be read: No such file or directory"
+    )
+    assert_deaf(daemon)
+
+
+def test_a_capture_process_that_does_not_obey_is_ended(
+    sound: SoundServer, start_daemon: Start
+) -> None:
+    sound.plug()
+    daemon = listening(start_daemon)
+    deaf = capture(daemon)
+    deaf.suspend()
+    began = time.monotonic()
+    assert mute(daemon, True)["muted"] is True
+    assert time.monotonic() - began < 2
+    assert not deaf.is_running()
+    daemon.wait(lambda: state(daemon) == "muted", 5)
+
+
+# -- the capture process --------------------------------------------------------------------------
 
 
 def test_a_killed_capture_process_is_replaced(
     sound: SoundServer, start_daemon: Start, sentence: Path
 ) -> None:
     sound.plug()
-    daemon = start_daemon("--model", TINY)
-    daemon.wait(lambda: state(daemon) == "listening")
-    capture = daemon.wait(lambda: daemon.child("edged.audio.capture"))
-    capture.kill()
+    daemon = listening(start_daemon)
+    capture(daemon).kill()
     daemon.wait(lambda: state(daemon) == "listening" and daemon.child("edged.audio.capture"), 15)
     follower = Follower(daemon)
     sound.play(sentence).wait(30)
     daemon.wait(lambda: "best of times" in follower.text(), 15)
 
 
-def test_a_capture_process_that_hangs_is_replaced(
-    sound: SoundServer, start_daemon: Start, sentence: Path
-) -> None:
+def test_a_capture_process_that_hangs_is_replaced(sound: SoundServer, start_daemon: Start) -> None:
     sound.plug()
-    daemon = start_daemon("--model", TINY)
-    daemon.wait(lambda: state(daemon) == "listening")
-    capture = daemon.wait(lambda: daemon.child("edged.audio.capture"))
-    capture.suspend()
+    daemon = listening(start_daemon)
+    hanging = capture(daemon)
+    hanging.suspend()
     daemon.wait(lambda: state(daemon) == "waiting", 20)
     daemon.wait(lambda: state(daemon) == "listening", 20)
-    assert not capture.is_running()
-    follower = Follower(daemon)
-    sound.play(sentence).wait(30)
-    daemon.wait(lambda: "best of times" in follower.text(), 15)
+    assert not hanging.is_running()

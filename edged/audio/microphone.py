@@ -84,7 +84,8 @@ class Microphone(Source):
         there = (view.reachable, view.sources, view.default, _devices_changed_at())
         if there != self._seen:
             self._seen = there
-            self._next_look = now + (CLAIM_SECONDS if view.reachable else 0)
+            may_be_claimed = view.reachable and not self.options.source.startswith("name:")
+            self._next_look = now + (CLAIM_SECONDS if may_be_claimed else 0)
             with contextlib.suppress(DeviceError):
                 self._take(find_input(self.options.source, server_inputs(view)))
         elif now >= self._next_look:
@@ -259,12 +260,12 @@ class Microphone(Source):
     def _compare(self, device: InputDevice, view: View) -> None:
         """What the sound server says with what should be."""
         source = device.source
-        if source and view.reachable and view.source(source.name) is None:
+        if source and self._is_replaced(source, view):
+            self.done = Gone("default_changed", f"the default microphone is {view.default} now")
+        elif source and view.reachable and view.source(source.name) is None:
             self._lose("it is not there any more")
         elif self._feeding and view.feeding and view.feeding != self._feeding:
             self._lose(f"the sound server gives us {view.feeding} in its place")
-        elif source and self._is_replaced(source, view):
-            self.done = Gone("default_changed", f"the default microphone is {view.default} now")
         elif not source:
             self._feeding = self._feeding or view.feeding
 

@@ -77,6 +77,7 @@ class SoundServer:
             import pulsectl
         except OSError:  # libpulse is not installed, and so no server
             return self._see(View(False))
+        pulsectl.PulseSourceInfo._init_from_struct = _keep_rate
         while True:
             with (
                 contextlib.suppress(pulsectl.PulseError, pulsectl.PulseDisconnected),
@@ -125,13 +126,19 @@ def _connected(pulsectl: Any) -> Iterator[Any]:
         pulse.close()
 
 
+def _keep_rate(source: Any, struct: Any) -> None:
+    """pulsectl's own hook for more fields. The `sample_spec` that it hands out lies in memory that
+    libpulse has freed by then."""
+    source.rate = int(struct.sample_spec.rate)
+
+
 def _source(found: Any, here: bool) -> ServerSource:
     """`here`: whether the server is on this machine, and its cards are ours."""
     card, device = (found.proplist.get(f"alsa.{key}") for key in ("card", "device"))
     return ServerSource(
         name=found.name,
         label=found.description or found.name,
-        rate=found.sample_spec.rate,
+        rate=found.rate,
         channels=tuple(found.channel_list),
         muted=bool(found.mute),
         hardware=(int(card), int(device)) if here and _are_numbers(card, device) else None,

@@ -48,17 +48,21 @@ class Switch:
 
     def _run(self, command: str) -> None:
         while True:
-            process = subprocess.Popen(  # noqa: S602  the configuration's own
-                command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-            )
+            code = self._follow(command)
+            self._trouble = f"the mute command has left with exit code {code}"
+            self._line = ""
+            time.sleep(RETRY_SECONDS)
+
+    def _follow(self, command: str) -> int:
+        """Take its lines until it ends; its exit code."""
+        with subprocess.Popen(  # noqa: S602  the configuration's own
+            command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout
             while line := process.stdout.readline(LONGEST):
                 self._trouble = f"the mute command says {line.strip()[:20]!r}, neither 0 nor 1"
                 self._line = line
-            code = process.wait()
-            self._trouble = f"the mute command has left with exit code {code}"
-            self._line = ""
-            time.sleep(RETRY_SECONDS)
+        return process.returncode
 
 
 def _state(text: str, trouble: str) -> tuple[bool, str | None]:

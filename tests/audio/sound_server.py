@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 MICROPHONE = "vmic"
@@ -30,11 +33,17 @@ class SoundServer:
             f".fail\nload-module module-native-protocol-unix socket={folder / 'native'} "
             "auth-anonymous=1\n"
         )
+        self._players: list[subprocess.Popen[bytes]] = []
         self._log = (folder / "server.log").open("wb")
+        self.start()
+
+    def start(self) -> None:
+        """Start it, without any microphone; also again after `kill`."""
         self._process = subprocess.Popen(
             [
-                "pulseaudio", "-n", "-F", str(script), "--daemonize=no", "--exit-idle-time=-1",
-                "--use-pid-file=no", "--disable-shm=yes", "--realtime=no", "--high-priority=no",
+                "pulseaudio", "-n", "-F", str(self.folder / "server.pa"), "--daemonize=no",
+                "--exit-idle-time=-1", "--use-pid-file=no", "--disable-shm=yes", "--realtime=no",
+                "--high-priority=no",
             ],
             env=self._whole_environment(),
             stdout=self._log,
@@ -73,26 +82,68 @@ class SoundServer:
             text=True,
         )
 
-    def plug(self, name: str = MICROPHONE, rate: int = 16000, channels: int = 1) -> str:
-        """Add a microphone and make it the default; returns the handle to unplug it by."""
+    def plug(
+        self, name: str = MICROPHONE, rate: int = 16000, channels: int = 1, layout: str = ""
+    ) -> str:
+        """Add a microphone and make it the default; returns the handle to unplug it by.
+
+        `layout` names the channels, as PulseAudio does: aux0,aux1
+        """
+        options = [f"channel_map={layout}"] if layout else []
         handle = self._pactl(
             "load-module", "module-null-sink", f"sink_name={name}", f"rate={rate}",
-            f"channels={channels}", "norewinds=1",
+            f"channels={channels}", "norewinds=1", *options,
         ).stdout.strip()  # fmt: skip
         self._pactl("set-default-sink", name)
-        self._pactl("set-default-source", f"{name}.monitor")
+        self.make_default(name)
         return handle
+
+    def make_default(self, name: str) -> None:
+        self._pactl("set-default-source", f"{name}.monitor")
+
+    def move(self, name: str) -> None:
+        """Have whoever records record this microphone, as a desktop's settings do."""
+        for line in self._pactl("list", "short", "source-outputs").stdout.splitlines():
+            self._pactl("move-source-output", line.split()[0], f"{name}.monitor")
+
+    def suspend(self, suspended: bool, name: str = MICROPHONE) -> None:
+        """Have it deliver nothing, though it is there."""
+        self._pactl("suspend-sink", name, str(int(suspended)))
+
+    def mute(self, muted: bool, name: str = MICROPHONE) -> None:
+        """Have it deliver zeros."""
+        self._pactl("set-source-mute", f"{name}.monitor", str(int(muted)))
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Answer nobody meanwhile."""
+        self._process.send_signal(signal.SIGSTOP)
+        yield
+        self._process.send_signal(signal.SIGCONT)
 
     def unplug(self, handle: str) -> None:
         self._pactl("unload-module", handle)
 
-    def play(self, recording: Path, name: str = MICROPHONE) -> subprocess.Popen[bytes]:
-        """Speak a recording into a microphone."""
-        return subprocess.Popen(
-            ["paplay", f"--device={name}", str(recording)], env=self._whole_environment()
+    def play(
+        self, recording: Path, name: str = MICROPHONE, layout: str = ""
+    ) -> subprocess.Popen[bytes]:
+        """Speak a recording into a microphone, its channels into those of `layout`."""
+        options = [f"--channel-map={layout}"] if layout else []
+        player = subprocess.Popen(
+            ["paplay", f"--device={name}", *options, str(recording)],
+            env=self._whole_environment(),
+            stderr=self._log,
         )
+        self._players.append(player)
+        return player
 
-    def stop(self) -> None:
+    def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def stop(self) -> None:
+        self.kill()
+        for player in self._players:
+            player.kill()
+            player.wait()
         self._log.close()

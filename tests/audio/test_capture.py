@@ -129,6 +129,25 @@ def test_the_first_device_is_no_gap(bench: Callable[..., Bench]) -> None:
     assert [type(report) for report in it.reports()] == [Captured]
 
 
+def test_sound_that_was_lost_on_its_way_is_a_gap(bench: Callable[..., Bench]) -> None:
+    """A source that knows when its sound was captured is held to it."""
+    it = bench()
+    for ended in (10.0, 10.032, 11.0):
+        it.output.write(BLOCK, ended)
+    _, _, lost, captured = it.reports()
+    assert isinstance(lost, Lost)
+    assert (lost.start, lost.reason) == (1024, "overrun")
+    assert lost.end == 1024 + round(0.936 * RATE)
+    assert captured == Captured(lost.end + 512, 11.0)
+
+
+def test_jitter_is_no_gap(bench: Callable[..., Bench]) -> None:
+    it = bench()
+    for ended in (10.0, 10.1, 10.09, 10.15):
+        it.output.write(BLOCK, ended)
+    assert {type(report) for report in it.reports()} == {Captured}
+
+
 def test_a_daemon_that_is_busy_does_not_stop_the_capture(bench: Callable[..., Bench]) -> None:
     it = bench()
     it.ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edged.audio.devices import InputDevice, find_input, identity_of
+from edged.audio.devices import InputDevice, find_input, identity_of, server_inputs
+from edged.audio.sound_server import ServerSource, View
 from edged.errors import DeviceError
 
 
@@ -114,3 +115,36 @@ def test_no_microphone_at_all_is_said_plainly() -> None:
         with pytest.raises(DeviceError) as raised:
             find_input(wanted, [])
         assert raised.value.code == "no_microphone"
+
+
+def test_two_of_the_same_serial_number_are_told_apart_by_their_port(machine: Machine) -> None:
+    for card, port in ((1, "1-2"), (2, "1-3")):
+        machine.usb(f"pci0/usb1/{port}", "0d8c", "0014", "000000000000")
+        machine.card(card, f"Device_{card}", f"pci0/usb1/{port}/{port}:1.0")
+    view = View(True, (source("one", (1, 0)), source("two", (2, 0))), "two")
+    inputs = server_inputs(view, machine.root)
+    with pytest.raises(DeviceError, match="@1-2") as raised:
+        find_input("usb:0d8c:0014:000000000000,0", inputs)
+    assert raised.value.code == "ambiguous_microphone"
+    found = find_input("usb:0d8c:0014:000000000000,0@1-2", inputs)
+    assert found.source
+    assert found.source.name == "one"
+
+
+def source(name: str, hardware: tuple[int, int] | None = None) -> ServerSource:
+    return ServerSource(name, f"The {name}", 48000, ("mono",), False, hardware)
+
+
+def test_a_microphone_is_the_same_behind_a_sound_server(machine: Machine) -> None:
+    machine.usb("pci0/usb1/1-2", "046d", "0825", "A1B2C3")
+    machine.card(1, "Webcam", "pci0/usb1/1-2/1-2:1.2")
+    view = View(True, (source("loop"), source("webcam", (1, 0))), "webcam")
+    webcam, loop = server_inputs(view, machine.root)
+    assert webcam.identity == identity_of("Webcam: USB Audio (hw:1,0)", machine.root)
+    assert (webcam.default, webcam.port) == (True, "1-2")
+    assert (loop.identity, loop.default, loop.port) == ("pulse:loop", False, None)
+
+
+def test_a_source_whose_card_is_not_here_is_known_by_its_name(machine: Machine) -> None:
+    view = View(True, (source("far", (3, 0)),), None)
+    assert [found.identity for found in server_inputs(view, machine.root)] == ["pulse:far"]
