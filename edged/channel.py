@@ -7,7 +7,6 @@ waits: what a stuck child does not take is kept, and a newer sample count replac
 from __future__ import annotations
 
 import array
-import asyncio
 import contextlib
 import errno
 import os
@@ -72,6 +71,8 @@ class AsyncChannel(Generic[T]):
         on_message: Callable[[T], None],
         on_end: Callable[[], None],
     ) -> None:
+        import asyncio  # the child processes do without it, and start the sooner
+
         sock.setblocking(False)
         self._socket = sock
         self._decode = decode

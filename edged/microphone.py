@@ -35,7 +35,7 @@ from edged.messages import (
 
 log = get_logger(__name__)
 
-FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
+FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
 """Seconds between tries to get a source back"""
 DEAF_SECONDS = 5.0
 """Silence of the capture process itself after which it is replaced"""

@@ -23,12 +23,11 @@ from typing import Any
 
 from edged import channel
 from edged.audio.output import Output
-from edged.audio.ring import AudioRing
+from edged.audio.ring import SAMPLE_RATE, AudioRing
 from edged.audio.sources import Plugged, Program, Recording, Source
 from edged.audio.switch import Switch
 from edged.errors import EdgedError
 from edged.messages import Allow, Beat, Gone, Message, Mute, Muted, decode_capture_command
-from edged.recognizer import SAMPLE_RATE
 
 BEAT_SECONDS = 1.0
 """Time between two signs of life"""

@@ -22,17 +22,19 @@ from edged.audio.devices import (
     portaudio_inputs,
     server_inputs,
 )
+from edged.audio.ring import SAMPLE_RATE
 from edged.audio.sound_server import Recorder, ServerSource, SoundServer, View
 from edged.audio.sources import BLOCK_SECONDS, Source
 from edged.errors import DeviceError, EdgedError, MissingLibraryError
 from edged.messages import Gone, Opened, Waiting
-from edged.recognizer import SAMPLE_RATE
 
 STALL_CHECKS = 5
 """Of ten a second without a block, after which the device is lost: nobody says so. They are
 counted, so that a halt of this very process is not taken for one of the device"""
 PATIENCE_SECONDS = 5.0
 """Longest wait for the first block of a device"""
+CHECK_SECONDS = 0.1
+"""Most sound servers have answered after a fifth of that"""
 ANSWER_SECONDS = 2.0
 """Silence of the sound server that is worth a word"""
 CLAIM_SECONDS = 1.0
@@ -58,6 +60,7 @@ class Microphone(Source):
         """The sound server's source that it is heard from, as far as that is known"""
         self._clock: SoundClock | None = None
         self._blocks = self._quiet = 0
+        self._server.wait(CHECK_SECONDS)
 
     def check(self) -> None:
         if slept := self._sleep.seconds():

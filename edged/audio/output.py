@@ -8,9 +8,8 @@ import threading
 import time
 from typing import Any
 
-from edged.audio.ring import SAMPLE_BYTES, AudioRing
+from edged.audio.ring import SAMPLE_BYTES, SAMPLE_RATE, AudioRing
 from edged.messages import Captured, Lost, Message, encode
-from edged.recognizer import SAMPLE_RATE
 
 SMALLEST_GAP = SAMPLE_RATE // 10
 """Samples; shorter ones are jitter"""

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+SAMPLE_RATE = 16000
+"""Hertz"""
 SAMPLE_BYTES = 4
 _PAGE_SAMPLES = mmap.PAGESIZE // SAMPLE_BYTES
 _MAP_FIXED = 0x10

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from edged.audio.output import Output
+from edged.audio.ring import SAMPLE_RATE
 from edged.errors import EdgedError
 from edged.messages import Ended, Gone, Message, Opened
-from edged.recognizer import SAMPLE_RATE
 from edged.source import AudioSource
 
 BLOCK_SECONDS = 0.032
