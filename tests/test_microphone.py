@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from edged import paths
-from tests.audio.sound_server import SoundServer
+from tests.audio.sound_server import PipeWire, SoundServer, open_server
 from tests.client import silence
 from tests.conftest import TINY
 from tests.daemon import DaemonProcess
@@ -28,10 +31,10 @@ Start = Callable[..., DaemonProcess]
 
 @pytest.fixture
 def sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SoundServer]:
-    if reason := SoundServer.missing():
+    if PipeWire.missing() and (reason := SoundServer.missing()):
         pytest.skip(reason)
     monkeypatch.setenv("EDGED_CACHE_DIR", str(paths.cache_directory()))
-    server = SoundServer(tmp_path / "sound")
+    server = open_server(tmp_path / "sound")
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     yield server
@@ -266,6 +269,8 @@ def test_a_sound_server_that_stalls_freezes_or_dies(
     sound: SoundServer, start_daemon: Start
 ) -> None:
     """PortAudio and PulseAudio say nothing of the first two."""
+    if isinstance(sound, PipeWire):
+        pytest.skip("PipeWire suspends nothing that is recorded, and has no process to freeze")
     sound.plug()
     daemon = listening(start_daemon)
     follower = Follower(daemon)
@@ -428,3 +433,80 @@ def test_a_capture_process_that_hangs_is_replaced(sound: SoundServer, start_daem
     daemon.wait(lambda: state(daemon) == "waiting", 20)
     daemon.wait(lambda: state(daemon) == "listening", 20)
     assert not hanging.is_running()
+
+
+# -- the sound's own clock ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alsa_microphone(sound: SoundServer, speech: np.ndarray) -> Iterator[Callable[[float], None]]:
+    """A microphone of ALSA's, without any sound server: speaks so much faster than it should, in
+    parts per million, from when it is told to."""
+    fifo = sound.folder / "microphone"
+    os.mkfifo(fifo)
+    (sound.folder / "home" / ".asoundrc").write_text(
+        f'pcm.alsamic {{ type file slave.pcm {{ type null }} file /dev/null infile "{fifo}" '
+        'format "raw" hint { show on description "ALSA microphone" } }\n'
+    )
+    stop = threading.Event()
+    threads = []
+
+    def speak(drift: float) -> None:
+        samples = np.tile(speech, 4).astype("<f4")
+        started = time.monotonic()
+        # Open at both ends, so that PortAudio may open and close it while it looks around.
+        fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        with os.fdopen(fd, "wb", buffering=0) as microphone:
+            fcntl.fcntl(microphone, fcntl.F_SETPIPE_SZ, 1 << 16)
+            for first in range(0, len(samples), 512):
+                due = started + first / (16000 * (1 + drift / 1e6))
+                time.sleep(max(0, due - time.monotonic()))
+                if stop.is_set():
+                    return
+                microphone.write(samples[first : first + 512].tobytes())
+
+    def begin(drift: float) -> None:
+        threads.append(threading.Thread(target=speak, args=(drift,)))
+        threads[0].start()
+
+    yield begin
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.long
+def test_drift_is_measured_and_reported(
+    alsa_microphone: Callable[[float], None], start_daemon: Start
+) -> None:
+    """PortAudio and ALSA as they are; the microphone's clock is 0.2 % fast."""
+    alsa_microphone(2000)
+    daemon = listening(start_daemon, "--source", "name:alsamic")
+    assert microphone(daemon)["drift"] is None
+    daemon.wait(lambda: microphone(daemon)["drift"], 100)
+    time.sleep(10)
+    assert microphone(daemon)["drift"] == pytest.approx(2000, abs=100)
+    with urllib.request.urlopen(daemon.url + "/metrics", timeout=10) as answer:
+        [line] = [line for line in answer if line.startswith(b"edged_microphone_drift_ppm ")]
+    assert float(line.split()[1]) == pytest.approx(2000, abs=100)
+    assert daemon.get("/v1/transcripts")[1]["transcripts"], "and what is said is heard"
+
+
+@pytest.mark.long
+def test_sound_that_the_server_could_not_keep_is_a_gap(
+    sound: SoundServer, start_daemon: Start
+) -> None:
+    """Of 32 channels at 96 kHz it keeps a third of a second, and does not say what it drops."""
+    sound.plug("wide", rate=96000, channels=32)
+    daemon = listening(start_daemon, microphone_channel=0)
+    follower = Follower(daemon)
+    time.sleep(5)
+    hearing = capture(daemon)
+    hearing.suspend()
+    time.sleep(2)
+    hearing.resume()
+    daemon.wait(lambda: follower.of("gap"), 10)
+    [gap] = follower.of("gap")
+    assert gap["reason"] == "overrun"
+    assert gap["end"] - gap["start"] == pytest.approx(1.7, abs=0.4)
+    assert capture(daemon) == hearing, "a halt of ours is not the microphone's"

@@ -14,6 +14,11 @@ from pathlib import Path
 MICROPHONE = "vmic"
 
 
+def open_server(folder: Path) -> SoundServer:
+    """PulseAudio, or what has taken its place on this machine."""
+    return PipeWire(folder) if PipeWire.missing() is None else SoundServer(folder)
+
+
 class SoundServer:
     """One PulseAudio server; its null sinks' monitors are the microphones."""
 
@@ -26,7 +31,7 @@ class SoundServer:
             "XDG_RUNTIME_DIR": str(folder),
             "XDG_CONFIG_HOME": str(folder / "config"),
             "PULSE_RUNTIME_PATH": str(folder / "pulse"),
-            "PULSE_SERVER": f"unix:{folder / 'native'}",
+            "PULSE_SERVER": f"unix:{folder / self.socket}",
         }
         script = folder / "server.pa"
         script.write_text(
@@ -51,10 +56,13 @@ class SoundServer:
         )  # fmt: skip
         self._wait()
 
-    @staticmethod
-    def missing() -> str | None:
+    socket = "native"
+    programs = ("pulseaudio", "pactl", "paplay")
+
+    @classmethod
+    def missing(cls) -> str | None:
         """Why there can be no sound server here."""
-        for program in ("pulseaudio", "pactl", "paplay"):
+        for program in cls.programs:
             if shutil.which(program) is None:
                 return f"{program} is not installed: make system-packages"
         try:
@@ -147,3 +155,44 @@ class SoundServer:
             player.kill()
             player.wait()
         self._log.close()
+
+
+class PipeWire(SoundServer):
+    """PipeWire with WirePlumber and pipewire-pulse, on a bus of its own."""
+
+    socket = "pulse/native"
+    programs = ("pipewire", "wireplumber", "pipewire-pulse", "dbus-run-session", "pactl", "paplay")
+
+    def start(self) -> None:
+        self.folder.chmod(0o700)
+        session = "pipewire & sleep 0.3; wireplumber & sleep 0.3; exec pipewire-pulse"
+        self._process = subprocess.Popen(
+            ["dbus-run-session", "--", "sh", "-c", session],
+            env=self._whole_environment(),
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+        self._wait()
+
+    def plug(
+        self, name: str = MICROPHONE, rate: int = 16000, channels: int = 1, layout: str = ""
+    ) -> str:
+        layout = layout or ",".join(f"aux{number}" for number in range(channels))
+        handle = self._pactl(
+            "load-module", "module-null-sink", f"sink_name={name}", f"rate={rate}",
+            "media.class=Audio/Sink", f"channel_map={layout if channels > 1 else 'mono'}",
+        ).stdout.strip()  # fmt: skip
+        while f"{name}.monitor" not in self._pactl("list", "short", "sources").stdout:
+            time.sleep(0.02)
+        self.make_default(name)
+        return handle
+
+    def make_default(self, name: str) -> None:
+        while self._pactl("set-default-source", f"{name}.monitor", check=False).returncode:
+            time.sleep(0.02)  # the session manager has yet to find it
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
