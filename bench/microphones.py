@@ -20,7 +20,7 @@ import soxr
 
 from bench import corpus, report, scoring
 from bench.client import exchange
-from bench.corpus import RATE
+from bench.corpus import RATE, Utterance
 from bench.processes import running
 from edged.audio.sound_server import Recorder
 from tests.audio.sound_server import SoundServer, open_server
@@ -29,6 +29,7 @@ OWN, STEREO = 48000, ("front-left", "front-right")
 TONES = (1000, 5000, 7000, 9000, 10000, 12000)
 """Hertz; what lies above 8000 should be gone"""
 TONE_SECONDS = 3.0
+PAUSE_SECONDS = 1.0
 
 
 def main() -> None:
@@ -48,16 +49,24 @@ def main() -> None:
             ways = _three_ways(server, [corpus.load(one.path) for one in chosen])
         finally:
             server.stop()
-    reference = scoring.normalize(" ".join(one.reference for one in chosen))
     for model in report.models(options):
-        rows = []
         with running(model) as daemon:
-            for name, samples in ways.items():
-                errors = scoring.compare(reference, scoring.normalize(_text(daemon.url, samples)))
-                rows.append((name, errors.words, errors.total, f"{errors.rate:.2%}"))
+            rows = [_row(daemon.url, name, heard, chosen) for name, heard in ways.items()]
         document["models"][model] = rows
-        report.print_table(model, ("recorded", "words", "errors", "rate"), rows)
+        report.print_table(model, ("resampled", "words", "errors", "rate"), rows)
     report.finish(document, options.output)
+
+
+def _row(
+    url: str, name: str, heard: Sequence[np.ndarray], chosen: Sequence[Utterance]
+) -> tuple[str, int, int, str]:
+    errors = scoring.add(
+        scoring.compare(
+            scoring.normalize(utterance.reference), scoring.normalize(exchange(url, samples).text)
+        )
+        for utterance, samples in zip(chosen, heard, strict=True)
+    )
+    return name, errors.words, errors.total, f"{errors.rate:.2%}"
 
 
 def _level(server: SoundServer, tone: int) -> float:
@@ -69,16 +78,35 @@ def _level(server: SoundServer, tone: int) -> float:
     return round(20 * math.log10(max(1e-6, float(middle.std()) * math.sqrt(2) / 0.5)), 1)
 
 
-def _three_ways(server: SoundServer, speech: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    pause = corpus.silence(1.0)
-    original = np.concatenate([part for samples in speech for part in (samples, pause)])
+def _three_ways(server: SoundServer, speech: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """Every utterance as it is, and recorded both ways."""
+    pause = corpus.silence(PAUSE_SECONDS)
+    original = np.concatenate([part for samples in speech for part in (pause, samples)])
     wide = soxr.resample(original / 32768, RATE, OWN)
     noise = np.random.default_rng(1).normal(0, 0.03, len(wide))
     high = noise - soxr.resample(soxr.resample(noise, OWN, 16400), 16400, OWN)[: len(noise)]
-    ways = [(RATE, ("mono",)), (OWN, STEREO)]
-    ours, theirs = _recorded(server, wide + high, ways)
-    by_soxr = soxr.resample(theirs.mean(axis=1), OWN, RATE)
-    return {"not at all": original, "by the server": _s16(ours[:, 0]), "by soxr": _s16(by_soxr)}
+    ours, theirs = _recorded(server, wide + high, [(RATE, ("mono",)), (OWN, STEREO)])
+    found = {
+        "not at all": original,
+        "by the server": _aligned(original, ours[:, 0]),
+        "by soxr": _aligned(original, soxr.resample(theirs.mean(axis=1), OWN, RATE)),
+    }
+    ends = np.cumsum([len(pause) + len(samples) for samples in speech])
+    return {
+        name: [
+            samples[end - len(one) - len(pause) : end]
+            for one, end in zip(speech, ends, strict=True)
+        ]
+        for name, samples in found.items()
+    }
+
+
+def _aligned(original: np.ndarray, heard: np.ndarray) -> np.ndarray:
+    """What was heard, from where the original begins in it, as 16 bit samples."""
+    size = len(original) + len(heard)
+    spectra = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(original / 32768, size))
+    start = int(np.argmax(np.fft.irfft(spectra, size)))
+    return (np.clip(heard[start : start + len(original)], -1, 1) * 32767).astype(np.int16)
 
 
 def _recorded(
@@ -105,14 +133,6 @@ def _recorded(
     for thread in threads:
         thread.join()
     return [found[number] for number in range(len(ways))]
-
-
-def _s16(samples: np.ndarray) -> np.ndarray:
-    return (np.clip(samples, -1, 1) * 32767).astype(np.int16)
-
-
-def _text(url: str, samples: np.ndarray) -> str:
-    return exchange(url, samples).text
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ def test_it_waits_for_a_microphone_and_takes_one_that_appears(
     assert "microphone: There is no microphone" in reasons
     waiting = capture(daemon)
     sound.plug()
-    daemon.wait(lambda: state(daemon) == "listening", 2)
+    daemon.wait(lambda: state(daemon) == "listening", 5)
     assert capture(daemon) == waiting, "it was looked out for, not tried again and again"
 
 
@@ -217,8 +217,9 @@ def test_a_microphone_comes_and_goes(
         used.append(resources(daemon))
     print(f"noticed after {max(noticed):.2f} s at most, taken again after {max(taken):.2f} s")
     print(f"first, a tenth in, last: {used[0]}, {used[cycles // 10]}, {used[-1]}")
-    assert max(noticed) < 1
-    assert max(taken) < 2
+    patience = 1 if cycles > 5 else 2  # other tests may run beside the short one
+    assert max(noticed) < 1 * patience
+    assert max(taken) < 2 * patience
     assert used[-1][:2] == used[0][:2], "descriptors and threads"
     assert used[-1][3] == used[0][3], "processes"
     assert used[-1][2] - used[cycles // 10][2] < 4 << 20, "memory"
@@ -235,16 +236,18 @@ def test_another_one_is_not_taken_in_its_place(sound: SoundServer, start_daemon:
     daemon = listening(start_daemon, "--source", "pulse:vmic.monitor")
     follower = Follower(daemon)
     sound.unplug(handle)
-    assert follower.after(0, "waiting", 1)["code"] == "device_lost"
+    assert follower.after(0, "waiting")["code"] == "device_lost"
     found = daemon.wait(lambda: (m := microphone(daemon))["code"] == "no_microphone" and m, 5)
     assert found["reason"].startswith(
         "Microphone pulse:vmic.monitor is not there; there is: pulse:other.monitor"
     )
+    changes = len(follower.changes())
     sound.plug()
-    assert follower.after(1, "listening", 2)["identity"] == "pulse:vmic.monitor"
+    assert follower.after(changes, "listening")["identity"] == "pulse:vmic.monitor"
+    changes = len(follower.changes())
     sound.move("other")
-    assert "pulse" not in follower.after(2, "waiting", 1)["code"]
-    assert follower.after(2, "listening", 2)["identity"] == "pulse:vmic.monitor"
+    assert follower.after(changes, "waiting")["code"] == "device_lost"
+    assert follower.after(changes, "listening")["identity"] == "pulse:vmic.monitor"
     assert {change["identity"] for change in follower.changes()} == {"pulse:vmic.monitor"}
 
 
@@ -255,14 +258,17 @@ def test_auto_follows_the_default_and_says_so(sound: SoundServer, start_daemon: 
     assert microphone(daemon)["identity"] == "pulse:vmic.monitor"
     follower = Follower(daemon)
     sound.make_default("other")
-    assert follower.after(0, "waiting", 1)["code"] == "default_changed"
-    other = follower.after(0, "listening", 2)
+    assert follower.after(0, "waiting")["code"] == "default_changed"
+    other = follower.after(0, "listening")
     assert (other["identity"], other["instead_of"]) == ("pulse:other.monitor", "pulse:vmic.monitor")
+    changes = len(follower.changes())
     sound.make_default("vmic")
-    assert follower.after(2, "listening", 2)["instead_of"] == "pulse:other.monitor"
+    assert follower.after(changes, "listening")["instead_of"] == "pulse:other.monitor"
+    changes = len(follower.changes())
     sound.unplug(handle)
-    assert follower.after(4, "listening", 2)["instead_of"] == "pulse:vmic.monitor"
-    assert len(follower.of("gap")) == 3
+    assert follower.after(changes, "waiting")
+    assert follower.after(changes, "listening")["instead_of"] == "pulse:vmic.monitor"
+    assert follower.gap(2)["reason"] == "device_lost"
 
 
 def test_a_sound_server_that_stalls_freezes_or_dies(
@@ -275,24 +281,26 @@ def test_a_sound_server_that_stalls_freezes_or_dies(
     daemon = listening(start_daemon)
     follower = Follower(daemon)
     sound.suspend(True)
-    assert follower.after(0, "waiting", 1)["code"] == "device_lost"
+    assert follower.after(0, "waiting")["code"] == "device_lost"
     daemon.wait(lambda: microphone(daemon)["code"] == "device_silent", 5)
     waiting = capture(daemon)
     sound.suspend(False)
-    follower.after(0, "listening", 1)
+    follower.after(0, "listening")
     assert capture(daemon) == waiting
     changes = len(follower.changes())
     with sound.frozen():
-        assert follower.after(changes, "waiting", 1)["code"] == "device_lost"
+        assert follower.after(changes, "waiting")["code"] == "device_lost"
         daemon.wait(lambda: microphone(daemon)["code"] == "sound_server_hung", 5)
-    follower.after(changes, "listening", 2)
+    follower.after(changes, "listening")
     changes = len(follower.changes())
     sound.kill()
-    follower.after(changes, "waiting", 1)
+    follower.after(changes, "waiting")
     sound.start()
     sound.plug()
-    follower.after(changes, "listening", 2)
-    assert len(follower.of("gap")) == 3, "what the server held back is dropped, and said to be"
+    follower.after(changes, "listening")
+    assert follower.gap(2)["reason"] == "device_lost", (
+        "what was held back is dropped, and said to be"
+    )
 
 
 def test_a_microphone_that_delivers_only_zeros_is_said_to(
@@ -380,15 +388,15 @@ def test_a_switch_mutes_whatever_is_ordered(
     follower = Follower(daemon)
     sound.play(sentence)
     switch.write_text("1\n")
-    assert follower.after(0, "muted", 1)["muted_by"] == ["switch"]
+    assert follower.after(0, "muted")["muted_by"] == ["switch"]
     assert mute(daemon, True)["muted_by"] == ["order", "switch"]
     assert mute(daemon, False)["muted_by"] == ["switch"], "an order is not above the switch"
     assert_deaf(daemon)
     switch.write_text("0\n")
-    follower.after(1, "listening", 1)
+    follower.after(1, "listening")
     changes = len(follower.changes())
     switch.unlink()
-    changed = follower.after(changes, "muted", 2)
+    changed = follower.after(changes, "muted")
     assert changed["code"] == "mute_switch"
     assert (
         changed["reason"] == f"the mute switch {switch} cannot be read: No such file or directory"
@@ -418,11 +426,13 @@ def test_a_killed_capture_process_is_replaced(
 ) -> None:
     sound.plug()
     daemon = listening(start_daemon)
-    capture(daemon).kill()
-    daemon.wait(lambda: state(daemon) == "listening" and daemon.child("edged.audio.capture"), 15)
     follower = Follower(daemon)
-    sound.play(sentence).wait(30)
-    daemon.wait(lambda: "best of times" in follower.text(), 15)
+    capture(daemon).kill()
+    assert follower.after(0, "waiting")["code"] == "capture_died"
+    follower.after(0, "listening")
+    silent = ring(daemon)
+    sound.play(sentence)
+    daemon.wait(lambda: ring(daemon) != silent, 5)
 
 
 def test_a_capture_process_that_hangs_is_replaced(sound: SoundServer, start_daemon: Start) -> None:

@@ -105,7 +105,7 @@ class Microphone(Source):
         try:
             self._take(find_input(self.options.source, inputs))
         except DeviceError as error:
-            missing = problem or error
+            missing = problem if problem and not inputs else error
             self._wait(missing.code, missing.message)
 
     def _others(self, view: View, known: set[str]) -> list[InputDevice]:

@@ -46,7 +46,7 @@ class Output:
         begin = end - memoryview(block).nbytes / SAMPLE_BYTES / SAMPLE_RATE
         self._listen_for_sound(block)
         with self._lock:
-            if self._muted or begin < self._unmuted_at:
+            if self._muted or (ended is not None and begin < self._unmuted_at):
                 return
             if self._clock and (self._resumed or ended is not None):
                 self._close_gap(begin)

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from edged.errors import DeviceError
+from edged.errors import DeviceError, MissingLibraryError
 
 RETRY_SECONDS = 0.5
 """Between two tries to reach a server"""
@@ -75,14 +75,13 @@ class SoundServer:
     def _run(self) -> None:
         try:
             import pulsectl
+            from pulsectl._pulsectl import LibPulse
         except OSError:  # libpulse is not installed, and so no server
             return self._see(View(False))
         pulsectl.PulseSourceInfo._init_from_struct = _keep_rate
+        gone = (pulsectl.PulseError, pulsectl.PulseDisconnected, LibPulse.CallError)
         while True:
-            with (
-                contextlib.suppress(pulsectl.PulseError, pulsectl.PulseDisconnected),
-                _connected(pulsectl) as pulse,
-            ):
+            with contextlib.suppress(*gone), _connected(pulsectl) as pulse:
                 self._follow(pulsectl, pulse)
             self._see(View(False))
             time.sleep(RETRY_SECONDS)
@@ -182,7 +181,8 @@ class Recorder:
 
     def __init__(self, source: str, rate: int, channels: tuple[str, ...], frames: int) -> None:
         """Frames of `channels` (names of the server's) at `rate` hertz, `frames` at a time: what
-        the source has not as it is, the server makes of it. Raises DeviceError."""
+        the source has not as it is, the server makes of it. Raises DeviceError and
+        MissingLibraryError."""
         self._pulse, self._simple = _libraries()
         spec = _Spec(_FLOAT32, rate, len(channels))
         layout = _ChannelMap()
@@ -211,7 +211,14 @@ class Recorder:
 
 
 def _libraries() -> tuple[Any, Any]:
-    pulse, simple = ctypes.CDLL("libpulse.so.0"), ctypes.CDLL("libpulse-simple.so.0")
+    """libpulse and its simple half. Raises MissingLibraryError."""
+    try:
+        pulse, simple = ctypes.CDLL("libpulse.so.0"), ctypes.CDLL("libpulse-simple.so.0")
+    except OSError as error:
+        raise MissingLibraryError(
+            f"The sound server's library is not installed ({error}). "
+            "Run: sudo apt-get install libpulse0"
+        ) from error
     pulse.pa_strerror.restype = ctypes.c_char_p
     simple.pa_simple_new.restype = ctypes.c_void_p
     simple.pa_simple_new.argtypes = [

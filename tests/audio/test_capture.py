@@ -100,8 +100,6 @@ def test_after_muting_the_gap_is_told_and_silence_lies_before_what_follows(
     it.output.mute(True)
     it.output.write(BLOCK)
     it.output.mute(False)
-    it.output.write(BLOCK)  # it began before
-    time.sleep(len(BLOCK) / RATE)
     it.output.write(BLOCK)
     lost, captured = it.reports()
     assert isinstance(lost, Lost)
@@ -111,6 +109,17 @@ def test_after_muting_the_gap_is_told_and_silence_lies_before_what_follows(
     assert captured.written == lost.end + len(BLOCK)
     assert np.array_equal(it.ring.view(lost.end, captured.written), BLOCK)
     assert not it.ring.view(lost.end - 512, lost.end).any()
+
+
+def test_a_block_that_began_while_muted_stays_out(bench: Callable[..., Bench]) -> None:
+    it = bench()
+    it.output.mute(True)
+    it.output.mute(False)
+    it.output.write(BLOCK, time.monotonic())
+    assert it.output.position == 0
+    assert it.reports() == []
+    it.output.write(BLOCK, time.monotonic() + 1)
+    assert it.output.position > 0
 
 
 def test_time_without_a_device_is_a_gap(bench: Callable[..., Bench]) -> None:
