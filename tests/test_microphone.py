@@ -114,13 +114,11 @@ def listening(start_daemon: Start, *flags: str, **settings: object) -> DaemonPro
 # -- hearing --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source", ["auto", "name:pulse"])
 def test_what_is_spoken_into_the_microphone_is_written(
-    sound: SoundServer, start_daemon: Start, sentence: Path, source: str
+    sound: SoundServer, start_daemon: Start, sentence: Path
 ) -> None:
-    """From the sound server itself, and from it through PortAudio and ALSA."""
     sound.plug()
-    daemon = listening(start_daemon, "--source", source)
+    daemon = listening(start_daemon)
     follower = Follower(daemon)
     sound.play(sentence).wait(30)
     daemon.wait(lambda: "worst of times" in follower.text(), 15)
@@ -128,6 +126,26 @@ def test_what_is_spoken_into_the_microphone_is_written(
     final = follower.of("final")[0]
     assert 0 < final["latency"]["endpoint"] < 1
     assert follower.of("partial")
+
+
+def test_what_alsa_calls_a_microphone_is_heard_through_portaudio(
+    sound: SoundServer, start_daemon: Start, sentence: Path
+) -> None:
+    """It comes and goes as well, and another is not taken in its place."""
+    handle = sound.plug()
+    daemon = listening(start_daemon, "--source", "name:pulse")
+    follower = Follower(daemon)
+    silent = ring(daemon)
+    sound.play(sentence)
+    daemon.wait(lambda: ring(daemon) != silent, 5)
+    sound.unplug(handle)
+    assert follower.after(0, "waiting")["code"] == "device_lost"
+    sound.plug(rate=48000, channels=2)
+    follower.after(0, "listening")
+    sound.plug("other")
+    changes = len(follower.changes())
+    sound.move("other")
+    assert follower.after(changes, "waiting")["reason"].endswith("other.monitor in its place")
 
 
 ARRAY = "aux0,aux1,aux2,aux3,aux4,aux5"
@@ -178,6 +196,12 @@ def test_it_waits_for_a_microphone_and_takes_one_that_appears(
     sound.plug()
     daemon.wait(lambda: state(daemon) == "listening", 5)
     assert capture(daemon) == waiting, "it was looked out for, not tried again and again"
+    devices = daemon.get("/v1/devices")[1]["devices"]
+    assert devices[0]["identity"] == "pulse:vmic.monitor"
+    assert [(one["default"], one["in_use"]) for one in devices] == [
+        (True, True),
+        *[(False, False)] * (len(devices) - 1),
+    ]
 
 
 RATES, CHANNELS = (48000, 44100, 16000, 8000, 96000), (2, 1, 6)

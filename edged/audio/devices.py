@@ -78,6 +78,8 @@ def list_inputs(root: Path = Path("/")) -> list[InputDevice]:
         if not offered:
             raise
         others = []
+    if offered:  # then the default is the sound server's
+        others = [msgspec.structs.replace(one, default=False) for one in others]
     return [*offered, *others]
 
 
