@@ -1,7 +1,7 @@
-"""What it costs to let the sound server mix and resample to 16 kHz: tones, and words.
+"""What it would cost to let the sound server resample to 16 kHz: tones, and words.
 
 Speech with noise above 8 kHz is played into a microphone of 48 kHz stereo, and recorded twice at
-once: as edged does, and at the microphone's own rate with soxr behind it.
+once: at 16 kHz, and at the microphone's own rate with soxr behind it, as edged does.
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ def _three_ways(server: SoundServer, speech: Sequence[np.ndarray]) -> dict[str, 
     wide = soxr.resample(original / 32768, RATE, OWN)
     noise = np.random.default_rng(1).normal(0, 0.03, len(wide))
     high = noise - soxr.resample(soxr.resample(noise, OWN, 16400), 16400, OWN)[: len(noise)]
-    ours, theirs = _recorded(server, wide + high, [(RATE, ("mono",)), (OWN, STEREO)])
+    served, own = _recorded(server, wide + high, [(RATE, ("mono",)), (OWN, STEREO)])
     found = {
         "not at all": original,
-        "by the server": _aligned(original, ours[:, 0]),
-        "by soxr": _aligned(original, soxr.resample(theirs.mean(axis=1), OWN, RATE)),
+        "by the server": _aligned(original, served[:, 0]),
+        "by soxr": _aligned(original, soxr.resample(own.mean(axis=1), OWN, RATE)),
     }
     ends = np.cumsum([len(pause) + len(samples) for samples in speech])
     return {

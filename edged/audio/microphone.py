@@ -146,12 +146,11 @@ class Microphone(Source):
             return
 
     def _layout(self, source: ServerSource) -> tuple[int, tuple[str, ...]]:
-        """Of a chosen channel, all channels as they come; else what the server mixes of them."""
-        if self.options.channel is None:
-            self._mix(SAMPLE_RATE, 1)
-            return SAMPLE_RATE, ("mono",)
-        self._mix(source.rate, len(source.channels))
-        return source.rate, source.channels
+        """Of a chosen channel, all channels as they come; else what the server mixes of them. At
+        the source's own rate: servers resample quickly, not well."""
+        channels = ("mono",) if self.options.channel is None else source.channels
+        self._mix(source.rate, len(channels))
+        return source.rate, channels
 
     # -- a device of PortAudio's ------------------------------------------------------------------
 
