@@ -150,8 +150,10 @@ def test_a_microphone_must_deliver_unless_it_is_known_not_to(sound: SoundServer)
         before = daemon.heard
         await until(lambda: daemon.heard > before)
         daemon.mute(True)
+        await daemon.muting()
         assert problem(daemon, FRAMES_SECONDS + 1) is None
         daemon.mute(False)
+        await daemon.muting()
         sound.unplug(handle)
         await until(lambda: daemon.microphone_state.state == "waiting")
         assert problem(daemon, FRAMES_SECONDS + 1) is None
