@@ -158,6 +158,10 @@ class TranscriptsSection(_Section):
 
     enabled: bool = Field(True, description="Keep transcripts in the state directory")
     path: Path | None = Field(None, description="The SQLite file, elsewhere")
+    max_days: float = Field(90.0, ge=0, description="What is older is deleted; 0: nothing is")
+    max_bytes: int = Field(
+        256 << 20, ge=0, description="Its size; the oldest makes room. 0: any size"
+    )
 
 
 class RecorderSection(_Section):

@@ -87,6 +87,8 @@ class Daemon:
         self.models = store()
         self.hub = Hub(lambda: self.configuration.server.client_queue)
         self.transcripts: TranscriptStore | None = None
+        self.unkept: str | None = None
+        """Why transcripts are not kept although they should be"""
         self.sinks = Sinks([], {})
         self.recorder = _recorder(configuration.recorder)
         self.supervisor = make_supervisor(configuration, self._engine_changed, self.recorder)
@@ -125,10 +127,7 @@ class Daemon:
 
     async def start(self) -> None:
         """Start the engine and the microphone; neither is waited for. Raises EdgedError."""
-        section = self.configuration.transcripts
-        if section.enabled:
-            path = section.path or paths.state_directory() / "transcripts.sqlite"
-            self.transcripts = TranscriptStore(path)
+        self._open_transcripts()
         if self.recorder:
             self.recorder.start()
             log.info("what is heard is recorded in %s", self.recorder.folder)
@@ -138,6 +137,22 @@ class Daemon:
         self._patrol = asyncio.create_task(patrol.run())
         if self.configuration.microphone.enabled:
             self._start_microphone()
+
+    def _open_transcripts(self) -> None:
+        """Whatever the disk is like, edged hears. Raises EdgedError if another edged has them."""
+        section = self.configuration.transcripts
+        path = section.path or paths.state_directory() / "transcripts.sqlite"
+        if not section.enabled:
+            if path.exists():
+                log.warning("transcripts are not kept; those of before are still in %s", path)
+            return
+        try:
+            self.transcripts = TranscriptStore(path, section.max_days * 86400, section.max_bytes)
+        except EdgedError as error:
+            if error.code == "store_in_use":
+                raise
+            self.unkept = error.message
+            log.error("transcripts are not kept: %s", error.message)
 
     def _start_sinks(self) -> None:
         loop = asyncio.get_running_loop()
@@ -463,8 +478,10 @@ class Daemon:
         state = self.microphone_state
         if state.state == "waiting" or state.reason:
             reasons.append(f"microphone: {state.reason or 'not open yet'}")
-        if self.transcripts and self.transcripts.problem:
-            reasons.append(f"transcripts: {self.transcripts.problem}")
+        store = self.transcripts
+        trouble = (store.problem or store.notice) if store else self.unkept
+        if trouble:
+            reasons.append(f"transcripts: {trouble}")
         if self.recorder and self.recorder.problem:
             reasons.append(f"recorder: {self.recorder.problem}")
         return reasons

@@ -274,15 +274,6 @@ def test_a_full_disk_stops_nothing(path: Path) -> None:
     assert done.stdout.strip()
 
 
-def test_a_damaged_store_is_an_error_with_a_cure(path: Path) -> None:
-    path.parent.mkdir()
-    path.write_bytes(b"This is a letter.\n" * 500)
-    with pytest.raises(EdgedError, match=r"Move it away") as raised:
-        TranscriptStore(path)
-    assert raised.value.code == "store"
-    assert str(path) in raised.value.message
-
-
 def test_a_folder_that_cannot_be_made_is_an_error_with_a_cure(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EdgedError, match=r"transcripts\.path"):

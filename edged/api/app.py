@@ -34,7 +34,7 @@ class _AllowedOrigins(CORSMiddleware):
     """Lets pages of the configured origins read our answers; a reload changes which."""
 
     def __init__(self, app: ASGIApp, /, daemon: Daemon) -> None:
-        super().__init__(app, allow_methods=["GET", "POST"], allow_headers=["*"])
+        super().__init__(app, allow_methods=["GET", "POST", "DELETE"], allow_headers=["*"])
         self._daemon = daemon
 
     def is_allowed_origin(self, origin: str) -> bool:

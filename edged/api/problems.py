@@ -25,6 +25,7 @@ _STATUS = {
     "engine_moving": 503,
     "model_not_found": 404,
     "no_step": 422,
+    "no_span": 422,
     "no_stream": 404,
     "store": 503,
     "no_store": 404,

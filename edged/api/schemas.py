@@ -211,6 +211,16 @@ class Latencies(BaseModel):
     stages: list[Stage]
 
 
+class Forgotten(BaseModel):
+    """What a deletion did."""
+
+    deleted: int = Field(description="finals")
+    remains: list[str] = Field(
+        description="Files that may hold such finals yet, because edged could not read them: "
+        "broken stores that it has set aside. Delete them if nothing is to be left"
+    )
+
+
 class Device(BaseModel):
     """An audio input."""
 

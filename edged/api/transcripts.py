@@ -60,7 +60,10 @@ def _daemon(request: Request) -> Daemon:
 
 async def _store(request: Request) -> TranscriptStore:
     """With everything that was said so far."""
-    store = _daemon(request).transcripts
+    daemon = _daemon(request)
+    store = daemon.transcripts
+    if daemon.unkept:
+        raise EdgedError(daemon.unkept, code="store")
     if store is None:
         raise EdgedError(
             "Transcripts are not kept. Set transcripts.enabled = true", code="no_store"
@@ -160,6 +163,23 @@ def _since(found: Iterator[Transcript], begin: float) -> Iterator[Final]:
         start = max(0.0, transcript.time - begin)
         event = transcript.event
         yield replace(event, start=start, end=start + event.end - event.start)
+
+
+@router.delete("", responses=_STORE_ERRORS)
+async def forget(
+    store: Store,
+    since: Annotated[float | None, Query(description="Unix time", allow_inf_nan=False)] = None,
+    until: Annotated[float | None, Query(description="Unix time", allow_inf_nan=False)] = None,
+) -> schemas.Forgotten:
+    """Delete what was said in a span of time: none of its bytes are left in the store's files.
+
+    What `GET` lists for the span is deleted; what is still being said is not stored yet. `since=0`
+    deletes everything. An error means that something is left; asking again does no harm.
+    """
+    if since is None and until is None:
+        raise EdgedError("Give since, until or both; since=0 deletes everything", code="no_span")
+    done = await asyncio.to_thread(store.forget, since, until)
+    return schemas.Forgotten(deleted=done.deleted, remains=[str(path) for path in done.remains])
 
 
 @router.get(
