@@ -53,7 +53,7 @@ system-packages:  ## Install the system libraries that a microphone and tests us
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends \
 		libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils mosquitto \
-		chromium fonts-dejavu-core
+		chromium fonts-dejavu-core strace
 
 clean:  ## Remove .venv and caches of tools
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
