@@ -21,7 +21,8 @@ HEADING = "<!-- Written by docs/generate.py from the code: edit there. -->\n"
 OVERVIEW = """
 One TOML file: `--config FILE`, else `edged.toml` in the user's or service's configuration
 directory (`~/.config/edged`, `/etc/edged`). Environment variables `EDGED_SECTION_KEY` go over it,
-flags over those. Unknown keys are errors. `edged config` prints what is in force.
+flags over those. Unknown keys are errors; keys of older versions are
+read with a warning that says what to change. `edged config` prints what is in force.
 
 `edged reload` (`systemctl reload edged`, SIGHUP) reads it again: everything but `server.host`,
 `server.port`, `server.unix_socket`, `server.max_message_bytes`, `transcripts`, `recorder`, `sinks`,

@@ -89,6 +89,7 @@ def run(
         return _read_configuration(config, {k: v for k, v in flags.items() if v})
 
     faulthandler.enable()  # systemd's watchdog ends what hangs by SIGABRT: its stacks tell why
+    set_up()  # for what is said of the configuration
     set_up(read().log.level)
     _run_async(serve(read))
 

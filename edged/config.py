@@ -1,7 +1,7 @@
 """The configuration: one TOML file, environment over it, flags over that.
 
 Environment variables are `EDGED_SECTION_KEY`, e.g. `EDGED_SERVER_PORT=8080`. Unknown keys are
-errors that name file, line and key.
+errors that name file, line and key; those of older versions (`renames.py`) are warned of.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,10 @@ from pydantic_settings import (
 
 from edged import paths
 from edged.errors import ConfigurationError
+from edged.log import get_logger
+from edged.renames import bring_up, has, sentence
+
+log = get_logger(__name__)
 
 FILE = "edged.toml"
 
@@ -239,7 +244,7 @@ class Configuration(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings)
+        return (init_settings,)  # `load` has read the environment
 
 
 def default_file() -> Path | None:
@@ -288,9 +293,11 @@ class _Loader:
     def load(self) -> Configuration:
         merged: dict[str, Any] = {}
         for source in (self._written, self._environment, self._flags):
-            _lay_over(merged, source)
+            present, old = bring_up(source)
+            _lay_over(merged, present)
+            for name in old:
+                _warn(f"{self._place(name.split('.'))}: {sentence(name)}")
         try:
-            # Everything is merged already: validate without pydantic's own look at the environment.
             return Configuration.model_validate(merged)
         except ValidationError as error:
             raise ConfigurationError(self._explain(error)) from error
@@ -302,9 +309,9 @@ class _Loader:
         return f"{self._place(keys)}: {'.'.join(keys)}: {what}"
 
     def _place(self, keys: list[str]) -> str:
-        if _has(self._flags, keys):
+        if has(self._flags, keys):
             return "command line"
-        if _has(self._environment, keys):
+        if has(self._environment, keys):
             return f"environment variable EDGED_{'_'.join(keys[:2]).upper()}"
         return f"{self._file}, line {self._line(keys)}" if self._file else "configuration"
 
@@ -339,13 +346,10 @@ def _lay_over(merged: dict[str, Any], source: Mapping[str, Any]) -> None:
             merged[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _has(source: Mapping[str, Any], keys: list[str]) -> bool:
-    value: Any = source
-    for key in keys:
-        if not isinstance(value, Mapping) or key not in value:
-            return False
-        value = value[key]
-    return True
+@cache
+def _warn(warning: str) -> None:
+    """Once, however often it is read."""
+    log.warning("%s", warning)
 
 
 def read_token(section: ServerSection) -> str | None:

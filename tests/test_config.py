@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 from websockets.sync.client import connect
 
+from edged import config, renames
 from edged.config import Configuration, ServerSection, check_exposure, load, read_token
 from edged.errors import ConfigurationError
 from tests.api.http import ask
@@ -182,6 +183,64 @@ def test_a_list_that_is_no_json_is_said_so(monkeypatch: pytest.MonkeyPatch, name
 def test_a_fault_of_a_flag_names_the_command_line(write: Write) -> None:
     with pytest.raises(ConfigurationError, match=r"^command line: server\.port"):
         load(write("[server]\nport = 1\n"), {"server": {"port": 70000}})
+
+
+# -- older versions -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if these keys had been called otherwise."""
+    old = {"server.listen": "server.host", "ears.open": "microphone.enabled", "log.colour": None}
+    monkeypatch.setattr(renames, "RENAMED", old)
+    config._warn.cache_clear()
+
+
+def test_keys_of_older_versions_are_read_and_said(
+    write: Write, renamed: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = write(
+        "[server]\nport = 1\nlisten = '127.0.0.2'\n[ears]\nopen = false\n[log]\ncolour = 1\n"
+    )
+    for _ in range(2):
+        configuration = load(file)
+    assert configuration.server.host == "127.0.0.2"
+    assert not configuration.microphone.enabled
+    assert caplog.messages == [
+        f"{file}, line 3: server.listen is called server.host now and is read as that; rename it",
+        f"{file}, line 5: ears.open is called microphone.enabled now and is read as that; "
+        "rename it",
+        f"{file}, line 7: log.colour means nothing any more; delete it",
+    ]
+
+
+def test_the_present_name_wins_over_the_older_one(
+    write: Write, renamed: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = write("[server]\nhost = '127.0.0.3'\nlisten = '127.0.0.2'\n")
+    assert load(file).server.host == "127.0.0.3"
+    monkeypatch.setenv("EDGED_SERVER_LISTEN", "127.0.0.4")
+    assert load(file).server.host == "127.0.0.4"
+    assert "environment variable EDGED_SERVER_LISTEN: server.listen is called" in caplog.text
+
+
+def test_a_wrong_value_under_an_older_name_is_an_error(write: Write, renamed: None) -> None:
+    with pytest.raises(ConfigurationError, match=r"microphone\.enabled"):
+        load(write("[ears]\nopen = 'perhaps'\n"))
+
+
+def test_what_was_never_a_key_stays_an_error(write: Write, renamed: None) -> None:
+    with pytest.raises(ConfigurationError, match="unknown key"):
+        load(write("[server]\nlistens = 'a'\n"))
+
+
+def test_no_key_is_renamed_to_one_that_is_not_there() -> None:
+    for old, new in renames.RENAMED.items():
+        for name, is_known in ((old, False), (new, True)):
+            section, _, key = (name or "").partition(".")
+            field = Configuration.model_fields.get(section)
+            known = field is not None and key in getattr(field.annotation, "model_fields", {})
+            assert name is None or known == is_known, name
 
 
 # -- token --------------------------------------------------------------------------------------
