@@ -23,6 +23,7 @@ from edged.engine.verdicts import Verdicts
 from edged.engine.witness import Witness
 from edged.errors import EdgedError, EngineError, ModelError
 from edged.hub import Hub
+from edged.log import event as log_event
 from edged.log import get_logger, set_up
 from edged.messages import (
     Closed,
@@ -144,7 +145,11 @@ class Daemon:
         path = section.path or paths.state_directory() / "transcripts.sqlite"
         if not section.enabled:
             if path.exists():
-                log.warning("transcripts are not kept; those of before are still in %s", path)
+                log.warning(
+                    "transcripts are not kept; those of before are still in %s",
+                    path,
+                    extra=log_event("store_left", path=path),
+                )
             return
         try:
             self.transcripts = TranscriptStore(path, section.max_days * 86400, section.max_bytes)
@@ -152,7 +157,8 @@ class Daemon:
             if error.code == "store_in_use":
                 raise
             self.unkept = error.message
-            log.error("transcripts are not kept: %s", error.message)
+            unkept = log_event("store_unusable", path=path, code=error.code)
+            log.error("transcripts are not kept: %s", error.message, extra=unkept)
 
     def _start_sinks(self) -> None:
         loop = asyncio.get_running_loop()
@@ -338,8 +344,26 @@ class Daemon:
     def remember(self, stream: str, event: Event) -> Event:
         """Store a final that says something, and tell the sinks; returns it with its number."""
         stored = self._store(stream, event)
+        if isinstance(stored, Final):
+            self._log_final(stream, stored)
         self.sinks.put(stream, stored)
         return stored
+
+    def _log_final(self, stream: str, final: Final) -> None:
+        """What was said is logged only where that is wished, whatever the level."""
+        about = log_event(
+            "final",
+            stream=stream,
+            utterance=final.utterance,
+            transcript=final.id,
+            rung=final.engine.effective,
+            seconds=round(final.end - final.start, 3),
+            latency=round(final.latency.total, 3),
+        )
+        if self.configuration.log.texts:
+            log.info("%s: %s", stream, final.text, extra=about)
+        else:
+            log.debug("%s: utterance %d is final", stream, final.utterance, extra=about)
 
     def _store(self, stream: str, event: Event) -> Event:
         if not isinstance(event, Final) or not event.text or self.transcripts is None:
@@ -368,7 +392,10 @@ class Daemon:
                 if not self.supervisor.problem:
                     await stream.reached(self.supervisor.flush(stream))
         except TimeoutError:
-            log.error("the last words cannot be recognised in time and are given up")
+            log.error(
+                "the last words cannot be recognised in time and are given up",
+                extra=log_event("words_given_up"),
+            )
             stream.skip(stream.written, "overrun")
         self.supervisor.close(stream)
 
@@ -604,7 +631,7 @@ async def ensure_models(configuration: Configuration) -> None:
 
 async def build_apart(name: str, precision: str, endings: Collection[str]) -> None:
     """Build a model in a process of its own: the daemon imports no runtime."""
-    log.info("building %s, once", name)
+    log.info("building %s, once", name, extra=log_event("model_builds", model=name))
     notify(f"STATUS=building {name}, once")
     more_time(BUILD_SECONDS)
     process = await asyncio.create_subprocess_exec(

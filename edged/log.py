@@ -1,41 +1,71 @@
-"""One format for every log line; under systemd, priorities that the journal understands."""
+"""The log: one event, one record. What was said is in none unless `log.texts` says so.
+
+Under systemd a record goes to the journal with its fields: `journalctl EDGED_EVENT=worker_gone`.
+Elsewhere it is a line on stderr.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+from typing import Any
 
-_PRIORITIES = {
-    logging.DEBUG: 7,
-    logging.INFO: 6,
-    logging.WARNING: 4,
-    logging.ERROR: 3,
-    logging.CRITICAL: 2,
-}
+from edged.journal import JournalHandler, priority
 
-
-class _JournalFormatter(logging.Formatter):
-    """`<6>module: message`, as systemd reads it from stderr; the journal adds the time."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        priority = _PRIORITIES.get(record.levelno, 6)
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: "\\n", 9: " "}
+"""What would begin a line that nobody wrote, or paint a terminal, is shown instead"""
 
 
 def get_logger(name: str) -> logging.Logger:
     return logging.getLogger(name)
 
 
+def event(name: str, **fields: object) -> dict[str, Any]:
+    """`extra` of a record: a stable word for what happened, and what it happened to.
+
+    They are EDGED_EVENT and EDGED_NAME in the journal; a field without a value is left out.
+    """
+    return {"edged": {"event": name, **fields}}
+
+
+class _LineFormatter(logging.Formatter):
+    """A message is one line, whatever a client or a library put into it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return super().formatMessage(record).translate(_VISIBLE)
+
+
+class _PriorityFormatter(_LineFormatter):
+    """`<6>module: message`, as systemd reads it from stderr; the journal adds the time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        before = f"<{priority(record)}>"
+        return "\n".join(before + line for line in super().format(record).splitlines())
+
+
 def set_up(level: str = "info") -> None:
-    """Log to stderr, once for the process."""
-    handler = logging.StreamHandler(sys.stderr)
-    if "JOURNAL_STREAM" in os.environ:
-        handler.setFormatter(_JournalFormatter("%(name)s: %(message)s"))
-    else:
-        handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
-        )
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    """Log to where stderr leads, once for the process."""
+    logging.basicConfig(level=level.upper(), handlers=[_handler()], force=True)
     for noisy in ("uvicorn.access", "uvicorn.error", "websockets", "multipart"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _handler() -> logging.Handler:
+    plain = logging.StreamHandler(sys.stderr)
+    if not _is_journal(2):
+        plain.setFormatter(
+            _LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
+        )
+        return plain
+    plain.setFormatter(_PriorityFormatter("%(name)s: %(message)s"))
+    return JournalHandler.opened() or plain
+
+
+def _is_journal(descriptor: int) -> bool:
+    """Whether a descriptor is what systemd connected to the journal (systemd.exec(5))."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"

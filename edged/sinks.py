@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from edged.errors import EdgedError
-from edged.log import get_logger
+from edged.log import event, get_logger
 from edged.messages import Event
 from edged.sink import TranscriptSink
 
@@ -60,7 +60,12 @@ class _Feeder:
         except queue.Full:
             self.dropped += 1
             if _is_worth_a_line(self.dropped):
-                log.warning("sink %s is too slow: %d events dropped", self.name, self.dropped)
+                log.warning(
+                    "sink %s is too slow: %d events dropped",
+                    self.name,
+                    self.dropped,
+                    extra=event("sink_slow", sink=self.name, count=self.dropped),
+                )
 
     def stop(self) -> None:
         self._stopping.set()
@@ -70,7 +75,8 @@ class _Feeder:
     def join(self, deadline: float) -> None:
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
-            log.warning("sink %s did not stop and is left behind", self.name)
+            left = event("sink_left", sink=self.name)
+            log.warning("sink %s did not stop and is left behind", self.name, extra=left)
 
     def _run(self) -> None:
         sink = self._open()
@@ -108,7 +114,13 @@ class _Feeder:
             if _is_worth_a_line(self.failures):
                 known = isinstance(error, EdgedError)
                 reason = str(error) if known else repr(error)
-                log.warning("sink %s failed %d times: %s", self.name, self.failures, reason)
+                log.warning(
+                    "sink %s failed %d times: %s",
+                    self.name,
+                    self.failures,
+                    reason,
+                    extra=event("sink_failed", sink=self.name, count=self.failures),
+                )
             return None
 
 

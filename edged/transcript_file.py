@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edged.errors import EdgedError
-from edged.log import get_logger
+from edged.log import event, get_logger
 
 log = get_logger(__name__)
 
@@ -109,7 +109,13 @@ def _layout(connection: sqlite3.Connection, path: Path) -> int:
 def _bring_up(connection: sqlite3.Connection, path: Path, layout: int) -> None:
     if layout:
         backup = _back_up(connection, path, layout)
-        log.warning("%s is brought up from layout %d; as it was: %s", path, layout, backup)
+        log.warning(
+            "%s is brought up from layout %d; as it was: %s",
+            path,
+            layout,
+            backup,
+            extra=event("store_brought_up", path=path, layout=LAYOUT),
+        )
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         for step in range(layout, LAYOUT) if layout else (0,):

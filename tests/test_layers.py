@@ -16,7 +16,7 @@ PACKAGE = ROOT / "edged"
 BASE = {"channel", "config", "errors", "files", "hookspecs", "log", "messages", "parent", "paths"}
 BASE |= {"provider", "recognizer", "policy", "source", "sink", "plugins", "vetting"}
 BASE |= {"activation", "notify", "workers", "elsewhere", "__init__"}
-BASE |= {"renames"}
+BASE |= {"journal", "renames", "stderr"}
 """Modules that everything may use: they know nothing of audio, engine or API"""
 MAY_IMPORT = {
     "audio": {"audio"},

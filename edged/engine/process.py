@@ -15,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from edged import channel
+from edged import channel, stderr
 from edged.elsewhere import interpreter
 from edged.engine.worker import WorkerOptions
-from edged.log import get_logger
+from edged.log import event, get_logger
 from edged.messages import (
     Failed,
     Loading,
@@ -43,7 +43,6 @@ PING_SECONDS = 0.5
 DUMP_SECONDS = 0.3
 """Time for a stuck worker to write its stacks before it is killed"""
 LAST_LINES = 20
-LONGEST_LINE = 16384
 BEHIND_SECONDS = 3.0
 """Lag of live audio that a slower model is blamed for"""
 BEHIND_PONGS = 6
@@ -107,7 +106,8 @@ class WorkerProcess:
         self._late_pongs = 0
         self._behind = False
         self._stderr: deque[str] = deque(maxlen=LAST_LINES)
-        self._reader = asyncio.create_task(self._read_stderr())
+        assert process.stderr is not None
+        self._reader = asyncio.create_task(stderr.follow(process.stderr, self._said))
 
     @classmethod
     async def start(
@@ -152,7 +152,12 @@ class WorkerProcess:
         self._heard = time.monotonic()
         match report:
             case Loading():
-                log.debug("worker %d: %s", self.pid, report.stage)
+                log.debug(
+                    "worker %d: %s",
+                    self.pid,
+                    report.stage,
+                    extra=event("worker_loads", pid=self.pid, rung=self.rung),
+                )
             case Ready():
                 self.ready = report
                 self._loaded.set()
@@ -265,14 +270,10 @@ class WorkerProcess:
         last = next((line for line in reversed(self._stderr) if line.strip()), "")
         return f"{what}: {last}" if last else what
 
-    async def _read_stderr(self) -> None:
-        assert self._process.stderr is not None
-        rest = ""
-        while data := await self._process.stderr.read(4096):
-            *lines, rest = (rest + data.decode("utf-8", "replace"))[-LONGEST_LINE:].split("\n")
-            for line in lines:
-                self._stderr.append(line)
-                log.info("worker %d: %s", self.pid, line)
+    def _said(self, line: str) -> None:
+        self._stderr.append(line)
+        origin = event("worker_said", process="worker", pid=self.pid, rung=self.rung)
+        log.info("worker %d: %s", self.pid, line, extra=origin)
 
 
 class Stillness:

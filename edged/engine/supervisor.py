@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,7 +25,7 @@ from edged.engine.stream import Listener, Stream
 from edged.engine.witness import Witness
 from edged.engine.worker import WorkerOptions
 from edged.errors import EngineError
-from edged.log import get_logger
+from edged.log import event, get_logger
 from edged.messages import (
     Audio,
     Began,
@@ -335,7 +336,9 @@ class Supervisor:
         if generation != self._generation or trouble:
             await self._drop_coming()
             if generation == self._generation and wish.index != self.ladder.index:
-                log.info("%s is not taken: %s", self.ladder.steps[wish.index], trouble)
+                step = self.ladder.steps[wish.index]
+                about = event("engine_not_taken", rung=step, reason=trouble)
+                log.info("%s is not taken: %s", step, trouble, extra=about)
                 self.ladder.refuse(wish.index, trouble or "", time.monotonic())
             elif coming.refused:
                 self.step_down(f"a new worker is refused: {trouble}", "refused")
@@ -354,7 +357,7 @@ class Supervisor:
     def _arrive(self, wish: _Wish) -> None:
         """The wish is granted: the ladder stands where it was wished to."""
         now = time.monotonic()
-        before = self.ladder.step
+        before, index = self.ladder.step, self.ladder.index
         self.cause = wish.cause or self.cause
         if wish.pin:
             self.ladder.pin(wish.index, now)
@@ -364,7 +367,14 @@ class Supervisor:
             self.ladder.climb(wish.index, now)
         self.degenerate = 0
         self._latencies.clear()
-        log.warning("from %s to %s: %s", before, self.ladder.step, wish.reason)
+        log.log(
+            logging.WARNING if wish.index > index else logging.INFO,
+            "from %s to %s: %s",
+            before,
+            self.ladder.step,
+            wish.reason,
+            extra=event("engine_moved", rung=self.ladder.step, cause=self.cause),
+        )
 
     # -- streams --------------------------------------------------------------------------------
 
@@ -449,7 +459,11 @@ class Supervisor:
     def _overrun(self, stream: Stream) -> None:
         """The writer cannot wait and the worker is a whole ring behind: say what is lost."""
         end = stream.written - stream.ring.capacity // 2
-        log.error("stream %d: audio is lost, the engine is too far behind", stream.number)
+        log.error(
+            "stream %d: audio is lost, the engine is too far behind",
+            stream.number,
+            extra=event("audio_lost", stream=stream.number),
+        )
         stream.skip(end, "overrun")
         self._tell(Close(stream.number))
         self._introduce(stream)
@@ -527,7 +541,7 @@ class Supervisor:
             try:
                 await self._once()
             except Exception:
-                log.exception("keeping a worker failed")
+                log.exception("keeping a worker failed", extra=event("engine_fault"))
                 self._ready.clear()
                 await self._drop_coming()
                 self._fruitless = max(FRUITLESS_ENDS, self._fruitless + 1)
@@ -573,7 +587,8 @@ class Supervisor:
         slow = self._admit(worker.ready) if self._admit and lower else None
         if slow is None or lower is None:
             return False
-        log.info("%s is left: %s", worker.rung, slow)
+        left = event("engine_left", rung=worker.rung, reason=slow)
+        log.info("%s is left: %s", worker.rung, slow, extra=left)
         self.ladder.leave(lower, slow, time.monotonic(), lasting=True)
         self.cause = "slow"
         await worker.stop()
@@ -590,6 +605,13 @@ class Supervisor:
             worker.rung,
             worker.ready.load_seconds,
             worker.ready.runtime,
+            extra=event(
+                "engine_ready",
+                rung=worker.rung,
+                pid=worker.pid,
+                seconds=worker.ready.load_seconds,
+                runtime=worker.ready.runtime,
+            ),
         )
         self.problem = None
         self._killed_loading = 0
@@ -613,7 +635,8 @@ class Supervisor:
 
     def _recover(self, worker: WorkerProcess, end: End) -> None:
         """A worker that had been ready is gone: count it, and skip what killed two."""
-        log.error("the worker of %s is gone: %s", worker.rung, end.reason)
+        gone = event("worker_gone", rung=worker.rung, pid=worker.pid, cause=end.cause)
+        log.error("the worker of %s is gone: %s", worker.rung, end.reason, extra=gone)
         self._fruitless = 0 if self._progressed or not end.fault else self._fruitless + 1
         self._hang_seconds = (
             min(self._hang_seconds * 2, LONGEST_HANG_SECONDS) if end.hung else HANG_SECONDS
@@ -645,6 +668,7 @@ class Supervisor:
             working.stream,
             working.start,
             working.end,
+            extra=event("audio_skipped", stream=working.stream),
         )
         stream.skip(working.end, "skipped")
 
@@ -659,7 +683,8 @@ class Supervisor:
             self._killed_loading += not end.fault
             if not end.fault and self._killed_loading < KILLED_LOADING:
                 return
-        log.error("%s cannot be used: %s", worker.rung, reason)
+        unusable = event("engine_unusable", rung=worker.rung, code=code)
+        log.error("%s cannot be used: %s", worker.rung, reason, extra=unusable)
         self._change(EngineState(self.ladder.requested, None, reason))
         if code.startswith("model_") and await self._mends(worker.rung):
             return
@@ -684,7 +709,8 @@ class Supervisor:
         """Nothing works: wait, longer each time, with the API up."""
         over = self._fruitless - FRUITLESS_ENDS
         seconds = min(2.0 ** min(over + 1, 10), LONGEST_WAIT_SECONDS)
-        log.error("no engine worker stays up; the next try is in %.0f s", seconds)
+        waits = event("engine_waits", seconds=seconds)
+        log.error("no engine worker stays up; the next try is in %.0f s", seconds, extra=waits)
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
