@@ -95,8 +95,9 @@ def _fields(record: logging.LogRecord) -> dict[str, str]:
         "CODE_FUNC": record.funcName or "",
     }
     if record.exc_info and record.exc_info[1]:
-        fields["MESSAGE"] += f": {record.exc_info[1]!r}"
-        fields["EXCEPTION_TEXT"] = "".join(traceback.format_exception(record.exc_info[1]))
+        error = record.exc_info[1]
+        fields["MESSAGE"] += f": {type(error).__name__}: {error}"
+        fields["EXCEPTION_TEXT"] = "".join(traceback.format_exception(error))
     own = getattr(record, "edged", {})
     fields |= {f"EDGED_{name.upper()}": str(v) for name, v in own.items() if v is not None}
     return fields

@@ -146,7 +146,7 @@ def test_an_exception_is_one_record_with_its_traceback(
     except ValueError:
         logger.exception("looking after it failed")
     [record] = served.records()
-    assert record["MESSAGE"] == "looking after it failed: ValueError('of no use')"
+    assert record["MESSAGE"] == "looking after it failed: ValueError: of no use"
     assert record["EXCEPTION_TEXT"].startswith("Traceback")
     assert 'raise ValueError("of no use")' in record["EXCEPTION_TEXT"]
 
