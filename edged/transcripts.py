@@ -380,7 +380,7 @@ class TranscriptStore:
             self._changed.notify()
         self._thread.join(5)
         self._reader.close()
-        if not self._waiting and not self._lock.closed:
+        if not (self._waiting or self._thread.is_alive() or self._lock.closed):
             _say_closed(self._lock)
         self._lock.close()
 

@@ -165,13 +165,18 @@ def test_an_allowed_origin_may_connect_and_read(guarded: DaemonProcess) -> None:
     assert other.status == 403
 
 
-def test_an_allowed_origin_may_ask_before_it_sends_a_token(guarded: DaemonProcess) -> None:
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/microphone"), ("DELETE", "/v1/transcripts")]
+)
+def test_an_allowed_origin_may_ask_before_it_sends_a_token(
+    guarded: DaemonProcess, method: str, path: str
+) -> None:
     headers = {
         "Origin": "http://robot.example",
-        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Method": method,
         "Access-Control-Request-Headers": "authorization, content-type",
     }
-    answer = ask(guarded, "/v1/microphone", method="OPTIONS", headers=headers)
+    answer = ask(guarded, path, method="OPTIONS", headers=headers)
     assert answer.status == 200
     assert answer.headers["access-control-allow-origin"] == "http://robot.example"
 
@@ -213,8 +218,9 @@ def own_address() -> str:
 
 def test_over_the_network_nothing_is_answered_without_the_token(guarded: DaemonProcess) -> None:
     address = own_address()
-    answer = ask(guarded, "/v1/health", address=address)
-    assert (answer.status, answer.json["code"]) == (401, "token_required")
+    for method, path in (("GET", "/v1/health"), ("DELETE", "/v1/transcripts?since=0")):
+        answer = ask(guarded, path, method=method, address=address)
+        assert (answer.status, answer.json["code"]) == (401, "token_required")
     token = {"Authorization": "Bearer secret"}
     assert ask(guarded, "/v1/health", address=address, headers=token).status == 200
     url = f"ws://{address}:{guarded.port}/v1/stream"
