@@ -14,9 +14,9 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from edged import channel
+from edged import channel, stderr
 from edged.engine.stream import Stream
-from edged.log import get_logger
+from edged.log import event, get_logger
 from edged.messages import (
     Allow,
     Beat,
@@ -108,6 +108,7 @@ class Microphone:
         """When the last sample was captured, CLOCK_MONOTONIC"""
         self._channel: channel.AsyncChannel[CaptureReport] | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
         self._phase: Literal["waiting", "open", "ended"] = "waiting"
         self._why: Gone | Waiting | None = None
@@ -287,8 +288,11 @@ class Microphone:
                 pass_fds=[theirs.fileno(), self._stream.ring.fd],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
             )
+        assert self._process.stderr is not None
+        self._reader = asyncio.create_task(stderr.follow(self._process.stderr, self._said))
         self._channel = channel.AsyncChannel(ours, decode_capture_report, self._take, self._gone)
         if self._ordered != ordered:
             self.mute(self._ordered)
@@ -325,7 +329,15 @@ class Microphone:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
+        if self._reader:
+            await asyncio.wait({self._reader}, timeout=0.2)  # who has left the group may hold it
+            self._reader.cancel()
         self._mutes(replace(self._muting, ordered=self._ordered))
+
+    def _said(self, line: str) -> None:
+        """What a sound library, or the program that is listened to, has written."""
+        origin = event("capture_said", process="capture", pid=self.pid)
+        log.info("capture: %s", line, extra=origin)
 
     def _take(self, report: CaptureReport) -> None:
         self._alive = time.monotonic()

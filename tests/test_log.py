@@ -304,17 +304,18 @@ class JournalledDaemon(DaemonProcess):
 @pytest.fixture
 def daemon_of(
     tmp_path: Path, served: Journal, free_port: int, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], JournalledDaemon]]:
+) -> Iterator[Callable[..., JournalledDaemon]]:
     """Start one with a configuration."""
     with contextlib.ExitStack() as stack:
 
-        def start(configuration: str) -> JournalledDaemon:
+        def start(configuration: str, *flags: str) -> JournalledDaemon:
             folder = tmp_path / "daemon"
             folder.mkdir()
             (folder / "edged.toml").write_text(configuration)
             monkeypatch.setenv("JOURNAL_STREAM", identity(folder / "log"))
             monkeypatch.setenv("EDGED_JOURNAL", str(served.path))
-            flags = ("--no-microphone", "--model", TINY, "--port", str(free_port))
+            flags = flags or ("--no-microphone",)
+            flags += ("--model", TINY, "--port", str(free_port))
             daemon = JournalledDaemon(folder, flags, {})
             daemon.known_port = free_port
             stack.callback(daemon.stop)
@@ -326,7 +327,7 @@ def daemon_of(
 
 
 def test_what_was_said_is_logged_only_where_that_is_wished(
-    daemon_of: Callable[[str], JournalledDaemon], served: Journal, speech: np.ndarray
+    daemon_of: Callable[..., JournalledDaemon], served: Journal, speech: np.ndarray
 ) -> None:
     """At the level that tells most, first without leave and then with it."""
     daemon = daemon_of("[log]\nlevel = 'debug'\n")
@@ -355,11 +356,17 @@ def test_what_was_said_is_logged_only_where_that_is_wished(
     assert {record["PRIORITY"] for record in telling()} == {"6"}
 
 
-def test_what_a_worker_writes_tells_where_it_is_from(
-    daemon_of: Callable[[str], JournalledDaemon], served: Journal
+def test_what_children_write_tells_where_it_is_from(
+    daemon_of: Callable[..., JournalledDaemon], served: Journal
 ) -> None:
-    """A crash: the lines of its stacks, each a record, and one for its end."""
-    daemon = daemon_of("")
+    """A program complains, a worker crashes: each line is a record, and so is the end."""
+    daemon = daemon_of("", "--source", "program:sh -c 'echo no such card >&2; exec cat /dev/zero'")
+    complaint = served.wait("capture_said")
+    capture = daemon.child("edged.audio.capture")
+    assert capture
+    assert complaint["MESSAGE"] == "capture: no such card"
+    assert complaint["EDGED_PID"] == str(capture.pid)
+
     worker = daemon.worker().pid
     os.kill(worker, signal.SIGSEGV)
     gone = served.wait("worker_gone")

@@ -84,7 +84,9 @@ def test_what_stays_here_is_not_taken_for_it(wire: WireTap) -> None:
     assert not wire.beyond()
 
 
-@pytest.mark.parametrize("provider", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "provider", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.long)]
+)
 def test_the_daemon_sends_nothing_beyond_this_machine(
     start: Start, wire: WireTap, speech: np.ndarray, provider: str
 ) -> None:
