@@ -6,12 +6,15 @@ import errno
 import logging
 import os
 import socket
+import struct
 import traceback
 
 ADDRESS = "/run/systemd/journal/socket"
 """EDGED_JOURNAL names another one"""
 BUFFER_BYTES = 1 << 20
 """Records that the journal may be behind"""
+PATIENCE = 0.05
+"""Seconds, once: a journal that is stuck is not waited for again until it takes something"""
 LONGEST = 32 * 1024
 """Bytes of a field: all of them fit into a datagram"""
 _PRIORITIES = {
@@ -29,7 +32,7 @@ def priority(record: logging.LogRecord) -> int:
 
 
 class JournalHandler(logging.Handler):
-    """Waits for nobody: what a stuck journal does not take is counted, and said once it does."""
+    """What a stuck journal does not take is counted, and said once it does."""
 
     def __init__(self, address: str) -> None:
         """Raises OSError where there is no journal."""
@@ -38,7 +41,8 @@ class JournalHandler(logging.Handler):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-            self._socket.setblocking(False)
+            wait = struct.pack("@ll", 0, int(PATIENCE * 1e6))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
             os.stat(address)  # noqa: PTH116
         except OSError:
             self._socket.close()
@@ -64,7 +68,8 @@ class JournalHandler(logging.Handler):
     def _send(self, fields: dict[str, str]) -> bool:
         """Whether the journal took it."""
         try:
-            self._socket.sendto(encode(fields), self._address)
+            wait = socket.MSG_DONTWAIT if self._lost else 0
+            self._socket.sendto(encode(fields), wait, self._address)
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
                 raise
