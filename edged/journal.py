@@ -17,6 +17,8 @@ PATIENCE = 0.05
 """Seconds, once: a journal that is stuck is not waited for again until it takes something"""
 LONGEST = 32 * 1024
 """Bytes of a field: all of them fit into a datagram"""
+VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: "\\n", 9: " "}
+"""What would begin a line that nobody wrote, or paint a terminal, is shown instead"""
 _PRIORITIES = {
     logging.DEBUG: 7,
     logging.INFO: 6,
@@ -103,6 +105,7 @@ def _fields(record: logging.LogRecord) -> dict[str, str]:
         error = record.exc_info[1]
         fields["MESSAGE"] += f": {type(error).__name__}: {error}"
         fields["EXCEPTION_TEXT"] = "".join(traceback.format_exception(error))
+    fields["MESSAGE"] = fields["MESSAGE"].translate(VISIBLE)
     own = getattr(record, "edged", {})
     fields |= {f"EDGED_{name.upper()}": str(v) for name, v in own.items() if v is not None}
     return fields

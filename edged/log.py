@@ -11,10 +11,7 @@ import os
 import sys
 from typing import Any
 
-from edged.journal import JournalHandler, priority
-
-_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: "\\n", 9: " "}
-"""What would begin a line that nobody wrote, or paint a terminal, is shown instead"""
+from edged.journal import VISIBLE, JournalHandler, priority
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -33,7 +30,7 @@ class _LineFormatter(logging.Formatter):
     """A message is one line, whatever a client or a library put into it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        return super().formatMessage(record).translate(_VISIBLE)
+        return super().formatMessage(record).translate(VISIBLE)
 
 
 class _PriorityFormatter(_LineFormatter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -22,7 +23,7 @@ from edged import journal, stderr
 from edged.journal import JournalHandler, encode
 from edged.log import event
 from tests.client import recognize, texts
-from tests.conftest import TINY
+from tests.conftest import ROOT, TINY
 from tests.daemon import DaemonProcess
 
 RATE = 16000
@@ -155,7 +156,8 @@ def test_no_text_becomes_another_field(logger: logging.Logger, served: Journal, 
     logger.info("%s", text, extra=event("odd", text=text))
     [record] = served.records()
     as_sent = text.encode("utf-8", "replace").decode()
-    assert (record["MESSAGE"], record["EDGED_TEXT"], record["PRIORITY"]) == (as_sent, as_sent, "6")
+    assert record["MESSAGE"] == as_sent.replace("\n", "\\n")
+    assert (record["EDGED_TEXT"], record["PRIORITY"]) == (as_sent, "6")
 
 
 def test_an_exception_is_one_record_with_its_traceback(
@@ -212,6 +214,53 @@ def test_a_journal_that_is_started_anew_is_found_again(
 
 def test_fields_are_encoded_as_the_protocol_says() -> None:
     assert encode({"A": "b", "C": "d\ne"}) == b"A=b\nC\n\x03\0\0\0\0\0\0\0d\ne\n"
+
+
+REAL = r"""
+set -e
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /var/log
+mkdir -p /run/systemd/journal /run/log/journal
+{journald} & journal=$!
+while ! test -S /run/systemd/journal/socket; do sleep 0.1; done
+{python} -c "{code}"
+for try in 1 2 3 4 5 6 7 8 9 10; do
+    journalctl --quiet -D /run/log/journal -o json EDGED_EVENT=worker_gone > {out}
+    if test -s {out}; then break; fi
+    sleep 0.3
+done
+kill $journal
+"""
+CODE = """
+import logging
+from edged.journal import JournalHandler
+from edged.log import event
+log = logging.getLogger('edged.tested')
+log.addHandler(JournalHandler.opened())
+log.error('it is gone', extra=event('worker_gone', pid=7, text='two\\nlines'))
+"""
+
+
+@pytest.mark.long
+def test_systemds_own_journal_keeps_the_fields(tmp_path: Path) -> None:
+    """systemd-journald itself, in a mount namespace of its own."""
+    journald, out = Path("/lib/systemd/systemd-journald"), tmp_path / "out.json"
+    if not journald.exists() or subprocess.run(["unshare", "-mn", "true"], check=False).returncode:
+        pytest.skip("systemd-journald, or a namespace to run it in, cannot be had here")
+    script = REAL.format(journald=journald, python=sys.executable, code=CODE, out=out)
+    subprocess.run(
+        ["unshare", "-mn", "sh", "-c", script],
+        cwd=ROOT,
+        check=True,
+        timeout=60,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    record = json.loads(out.read_text())
+    assert record["MESSAGE"] == "it is gone"
+    assert (record["EDGED_EVENT"], record["EDGED_PID"]) == ("worker_gone", "7")
+    assert record["EDGED_TEXT"] == "two\nlines"
+    assert record["PRIORITY"] == "3"
 
 
 # -- where it goes ------------------------------------------------------------------------------
