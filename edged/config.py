@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from edged import paths
 from edged.errors import ConfigurationError
-from edged.log import event, get_logger
+from edged.log import fields, get_logger
 from edged.renames import bring_up, has, sentence
 
 log = get_logger(__name__)
@@ -350,7 +350,7 @@ def _lay_over(merged: dict[str, Any], source: Mapping[str, Any]) -> None:
 @cache
 def _warn(warning: str) -> None:
     """Once, however often it is read."""
-    log.warning("%s", warning, extra=event("configuration_old"))
+    log.warning("%s", warning, extra=fields("configuration_old"))
 
 
 def read_token(section: ServerSection) -> str | None:

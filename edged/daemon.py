@@ -23,8 +23,7 @@ from edged.engine.verdicts import Verdicts
 from edged.engine.witness import Witness
 from edged.errors import EdgedError, EngineError, ModelError
 from edged.hub import Hub
-from edged.log import event as log_event
-from edged.log import get_logger, set_up
+from edged.log import fields, get_logger, set_up
 from edged.messages import (
     Closed,
     EngineChanged,
@@ -148,7 +147,7 @@ class Daemon:
                 log.warning(
                     "transcripts are not kept; those of before are still in %s",
                     path,
-                    extra=log_event("store_left", path=path),
+                    extra=fields("store_left", path=path),
                 )
             return
         try:
@@ -157,7 +156,7 @@ class Daemon:
             if error.code == "store_in_use":
                 raise
             self.unkept = error.message
-            unkept = log_event("store_unusable", path=path, code=error.code)
+            unkept = fields("store_unusable", path=path, code=error.code)
             log.error("transcripts are not kept: %s", error.message, extra=unkept)
 
     def _start_sinks(self) -> None:
@@ -351,7 +350,7 @@ class Daemon:
 
     def _log_final(self, stream: str, final: Final) -> None:
         """What was said is logged only where that is wished, whatever the level."""
-        about = log_event(
+        about = fields(
             "final",
             stream=stream,
             utterance=final.utterance,
@@ -394,7 +393,7 @@ class Daemon:
         except TimeoutError:
             log.error(
                 "the last words cannot be recognised in time and are given up",
-                extra=log_event("words_given_up"),
+                extra=fields("words_given_up"),
             )
             stream.skip(stream.written, "overrun")
         self.supervisor.close(stream)
@@ -631,7 +630,7 @@ async def ensure_models(configuration: Configuration) -> None:
 
 async def build_apart(name: str, precision: str, endings: Collection[str]) -> None:
     """Build a model in a process of its own: the daemon imports no runtime."""
-    log.info("building %s, once", name, extra=log_event("model_builds", model=name))
+    log.info("building %s, once", name, extra=fields("model_builds", model=name))
     notify(f"STATUS=building {name}, once")
     more_time(BUILD_SECONDS)
     process = await asyncio.create_subprocess_exec(

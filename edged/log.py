@@ -18,12 +18,12 @@ def get_logger(name: str) -> logging.Logger:
     return logging.getLogger(name)
 
 
-def event(name: str, **fields: object) -> dict[str, Any]:
+def fields(event: str, **about: object) -> dict[str, Any]:
     """`extra` of a record: a stable word for what happened, and what it happened to.
 
     They are EDGED_EVENT and EDGED_NAME in the journal; a field without a value is left out.
     """
-    return {"edged": {"event": name, **fields}}
+    return {"edged": {"event": event, **about}}
 
 
 class _LineFormatter(logging.Formatter):

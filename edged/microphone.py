@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from edged import channel, stderr
 from edged.engine.stream import Stream
-from edged.log import event, get_logger
+from edged.log import fields, get_logger
 from edged.messages import (
     Allow,
     Beat,
@@ -336,7 +336,7 @@ class Microphone:
 
     def _said(self, line: str) -> None:
         """What a sound library, or the program that is listened to, has written."""
-        origin = event("capture_said", process="capture", pid=self.pid)
+        origin = fields("capture_said", process="capture", pid=self.pid)
         log.info("capture: %s", line, extra=origin)
 
     def _take(self, report: CaptureReport) -> None:

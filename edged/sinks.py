@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from edged.errors import EdgedError
-from edged.log import event, get_logger
+from edged.log import fields, get_logger
 from edged.messages import Event
 from edged.sink import TranscriptSink
 
@@ -64,7 +64,7 @@ class _Feeder:
                     "sink %s is too slow: %d events dropped",
                     self.name,
                     self.dropped,
-                    extra=event("sink_slow", sink=self.name, count=self.dropped),
+                    extra=fields("sink_slow", sink=self.name, count=self.dropped),
                 )
 
     def stop(self) -> None:
@@ -75,7 +75,7 @@ class _Feeder:
     def join(self, deadline: float) -> None:
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
-            left = event("sink_left", sink=self.name)
+            left = fields("sink_left", sink=self.name)
             log.warning("sink %s did not stop and is left behind", self.name, extra=left)
 
     def _run(self) -> None:
@@ -119,7 +119,7 @@ class _Feeder:
                     self.name,
                     self.failures,
                     reason,
-                    extra=event("sink_failed", sink=self.name, count=self.failures),
+                    extra=fields("sink_failed", sink=self.name, count=self.failures),
                 )
             return None
 

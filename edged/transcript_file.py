@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edged.errors import EdgedError
-from edged.log import event, get_logger
+from edged.log import fields, get_logger
 
 log = get_logger(__name__)
 
@@ -114,7 +114,7 @@ def _bring_up(connection: sqlite3.Connection, path: Path, layout: int) -> None:
             path,
             layout,
             backup,
-            extra=event("store_brought_up", path=path, layout=LAYOUT),
+            extra=fields("store_brought_up", path=path, layout=LAYOUT),
         )
     with connection:
         connection.execute("BEGIN IMMEDIATE")

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TextIO
 import msgspec
 
 from edged.errors import EdgedError
-from edged.log import event, get_logger
+from edged.log import fields, get_logger
 from edged.messages import Final
 from edged.transcript_file import (
     backups,
@@ -136,7 +136,7 @@ class TranscriptStore:
                 connection.close()
         aside = set_aside(self._path)
         self.notice = f"{self._path} was broken ({reason}), is set aside as {aside}, and begun anew"
-        log.error("%s", self.notice, extra=event("store_broken", path=self._path))
+        log.error("%s", self.notice, extra=fields("store_broken", path=self._path))
         self._unsure = False
         # Greater than any number that was given, unless a final came each second all the time.
         self._last = max(self._last, int(time.time()))
@@ -226,13 +226,13 @@ class TranscriptStore:
                 self._replace(str(error))
             return False
         if self.problem:
-            log.info("transcripts are written again", extra=event("store_written"))
+            log.info("transcripts are written again", extra=fields("store_written"))
         self.problem = None
         return True
 
     def _fail(self, error: Exception) -> None:
         if self.problem != str(error):
-            failed = event("store_failed", path=self._path)
+            failed = fields("store_failed", path=self._path)
             log.error("transcripts cannot be written to %s: %s", self._path, error, extra=failed)
         self.problem = str(error)
 
@@ -251,7 +251,7 @@ class TranscriptStore:
                 "old transcripts cannot be deleted from %s: %s",
                 self._path,
                 error,
-                extra=event("store_not_tidied", path=self._path),
+                extra=fields("store_not_tidied", path=self._path),
             )
 
     def _tidy(self, now: float) -> None:
@@ -320,7 +320,7 @@ class TranscriptStore:
                     f"Not everything could be deleted from {self._path} ({error}). Ask again",
                     code="store",
                 ) from error
-        done = event("transcripts_deleted", count=deleted)
+        done = fields("transcripts_deleted", count=deleted)
         log.info("%d transcripts are deleted on request", deleted, extra=done)
         return Forgotten(deleted, set_aside_before(self._path))
 

@@ -21,7 +21,7 @@ import pytest
 
 from edged import journal, stderr
 from edged.journal import JournalHandler, encode
-from edged.log import event
+from edged.log import fields
 from tests.client import recognize, texts
 from tests.conftest import ROOT, TINY
 from tests.daemon import DaemonProcess
@@ -125,7 +125,7 @@ def logger(served: Journal) -> Iterator[logging.Logger]:
 
 
 def test_a_record_has_fields(logger: logging.Logger, served: Journal) -> None:
-    logger.error("worker %d is gone", 7, extra=event("worker_gone", pid=7, rung=None, cause="x"))
+    logger.error("worker %d is gone", 7, extra=fields("worker_gone", pid=7, rung=None, cause="x"))
     [record] = served.records()
     assert record.pop("CODE_FILE") == __file__
     assert int(record.pop("CODE_LINE")) > 0
@@ -153,7 +153,7 @@ def test_levels_are_syslogs(
 
 @pytest.mark.parametrize("text", ["two\nlines", "a=b", "\nPRIORITY=0\n", "", "Ärger ☃", "\udcff"])
 def test_no_text_becomes_another_field(logger: logging.Logger, served: Journal, text: str) -> None:
-    logger.info("%s", text, extra=event("odd", text=text))
+    logger.info("%s", text, extra=fields("odd", text=text))
     [record] = served.records()
     as_sent = text.encode("utf-8", "replace").decode()
     assert record["MESSAGE"] == as_sent.replace("\n", "\\n")
@@ -174,7 +174,7 @@ def test_an_exception_is_one_record_with_its_traceback(
 
 
 def test_what_is_too_long_is_cut(logger: logging.Logger, served: Journal) -> None:
-    logger.info("x" * 1_000_000, extra=event("long", text="y\n" * 1_000_000))
+    logger.info("x" * 1_000_000, extra=fields("long", text="y\n" * 1_000_000))
     [record] = served.records()
     assert len(record["MESSAGE"]) == len(record["EDGED_TEXT"]) == journal.LONGEST
 
@@ -234,10 +234,10 @@ kill $journal
 CODE = """
 import logging
 from edged.journal import JournalHandler
-from edged.log import event
+from edged.log import fields
 log = logging.getLogger('edged.tested')
 log.addHandler(JournalHandler.opened())
-log.error('it is gone', extra=event('worker_gone', pid=7, text='two\\nlines'))
+log.error('it is gone', extra=fields('worker_gone', pid=7, text='two\\nlines'))
 """
 
 

@@ -16,7 +16,7 @@ from edged.api.problems import problem
 from edged.api.server import GuestServer
 from edged.daemon import Daemon
 from edged.errors import EdgedError, EngineError
-from edged.log import get_logger
+from edged.log import fields, get_logger
 
 log = get_logger(__name__)
 
@@ -71,7 +71,8 @@ class _Door:
         except EdgedError as error:
             await _close(websocket, POLICY, error.message)
         except TimeoutError:
-            log.warning("a client of %s is let go: it reads too slowly", self._protocol)
+            gone = fields("client_let_go", protocol=self._protocol)
+            log.warning("a client of %s is let go: it reads too slowly", self._protocol, extra=gone)
             await _close(websocket, TOO_SLOW, "too slow a reader")
         except WebSocketDisconnect:
             pass  # it was gone before it was let in

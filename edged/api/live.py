@@ -19,7 +19,7 @@ from edged.audio.pcm import PcmFormat
 from edged.daemon import MICROPHONE, Daemon
 from edged.errors import AudioError, EngineError
 from edged.hub import Subscriber
-from edged.log import get_logger
+from edged.log import fields, get_logger
 from edged.messages import (
     Closed,
     EngineChanged,
@@ -141,7 +141,8 @@ async def _forward(websocket: WebSocket, subscriber: Subscriber, partials: bool)
 async def _let_go(websocket: WebSocket, subscriber: Subscriber) -> None:
     """Close a client that reads too slowly; its connection is cut if it does not even notice."""
     await subscriber.overflow()
-    log.warning("a client is let go: it reads too slowly")
+    gone = fields("client_let_go", protocol="edged")
+    log.warning("a client is let go: it reads too slowly", extra=gone)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(websocket.close(TOO_SLOW, "too slow a reader"), CLOSE_SECONDS)
 

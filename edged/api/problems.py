@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from edged.errors import EdgedError
-from edged.log import event, get_logger
+from edged.log import fields, get_logger
 
 log = get_logger(__name__)
 
@@ -140,7 +140,7 @@ def install(app: FastAPI) -> None:
         return problem(request.url.path, 422, "invalid_request", f"{place}: {fault['msg']}", param)
 
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        failed = event("request_failed", path=request.url.path)
+        failed = fields("request_failed", path=request.url.path)
         log.exception("%s failed", request.url.path, exc_info=error, extra=failed)
         detail = "edged failed here; its log says why"
         return problem(request.url.path, 500, "internal", detail)

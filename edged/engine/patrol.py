@@ -12,7 +12,7 @@ from edged.engine.governor import Governor, Observation
 from edged.engine.supervisor import Supervisor
 from edged.hardware import power, thermal
 from edged.hardware.root import Root
-from edged.log import event, get_logger
+from edged.log import fields, get_logger
 from edged.profiles import GovernorProfile
 
 log = get_logger(__name__)
@@ -45,7 +45,7 @@ class Patrol:
                 try:
                     self.look(time.monotonic())
                 except Exception:
-                    log.exception("looking after the engine failed", extra=event("engine_fault"))
+                    log.exception("looking after the engine failed", extra=fields("engine_fault"))
         finally:
             self.close()
 

@@ -18,7 +18,7 @@ import msgspec
 from edged import channel, stderr
 from edged.elsewhere import interpreter
 from edged.engine.worker import WorkerOptions
-from edged.log import event, get_logger
+from edged.log import fields, get_logger
 from edged.messages import (
     Failed,
     Loading,
@@ -156,7 +156,7 @@ class WorkerProcess:
                     "worker %d: %s",
                     self.pid,
                     report.stage,
-                    extra=event("worker_loads", pid=self.pid, rung=self.rung),
+                    extra=fields("worker_loads", pid=self.pid, rung=self.rung),
                 )
             case Ready():
                 self.ready = report
@@ -272,7 +272,7 @@ class WorkerProcess:
 
     def _said(self, line: str) -> None:
         self._stderr.append(line)
-        origin = event("worker_said", process="worker", pid=self.pid, rung=self.rung)
+        origin = fields("worker_said", process="worker", pid=self.pid, rung=self.rung)
         log.info("worker %d: %s", self.pid, line, extra=origin)
 
 

@@ -25,7 +25,7 @@ from edged.engine.stream import Listener, Stream
 from edged.engine.witness import Witness
 from edged.engine.worker import WorkerOptions
 from edged.errors import EngineError
-from edged.log import event, get_logger
+from edged.log import fields, get_logger
 from edged.messages import (
     Audio,
     Began,
@@ -337,7 +337,7 @@ class Supervisor:
             await self._drop_coming()
             if generation == self._generation and wish.index != self.ladder.index:
                 step = self.ladder.steps[wish.index]
-                about = event("engine_not_taken", rung=step, reason=trouble)
+                about = fields("engine_not_taken", rung=step, reason=trouble)
                 log.info("%s is not taken: %s", step, trouble, extra=about)
                 self.ladder.refuse(wish.index, trouble or "", time.monotonic())
             elif coming.refused:
@@ -373,7 +373,7 @@ class Supervisor:
             before,
             self.ladder.step,
             wish.reason,
-            extra=event("engine_moved", rung=self.ladder.step, cause=self.cause),
+            extra=fields("engine_moved", rung=self.ladder.step, cause=self.cause),
         )
 
     # -- streams --------------------------------------------------------------------------------
@@ -462,7 +462,7 @@ class Supervisor:
         log.error(
             "stream %d: audio is lost, the engine is too far behind",
             stream.number,
-            extra=event("audio_lost", stream=stream.number),
+            extra=fields("audio_lost", stream=stream.number),
         )
         stream.skip(end, "overrun")
         self._tell(Close(stream.number))
@@ -541,7 +541,7 @@ class Supervisor:
             try:
                 await self._once()
             except Exception:
-                log.exception("keeping a worker failed", extra=event("engine_fault"))
+                log.exception("keeping a worker failed", extra=fields("engine_fault"))
                 self._ready.clear()
                 await self._drop_coming()
                 self._fruitless = max(FRUITLESS_ENDS, self._fruitless + 1)
@@ -587,7 +587,7 @@ class Supervisor:
         slow = self._admit(worker.ready) if self._admit and lower else None
         if slow is None or lower is None:
             return False
-        left = event("engine_left", rung=worker.rung, reason=slow)
+        left = fields("engine_left", rung=worker.rung, reason=slow)
         log.info("%s is left: %s", worker.rung, slow, extra=left)
         self.ladder.leave(lower, slow, time.monotonic(), lasting=True)
         self.cause = "slow"
@@ -605,7 +605,7 @@ class Supervisor:
             worker.rung,
             worker.ready.load_seconds,
             worker.ready.runtime,
-            extra=event(
+            extra=fields(
                 "engine_ready",
                 rung=worker.rung,
                 pid=worker.pid,
@@ -635,7 +635,7 @@ class Supervisor:
 
     def _recover(self, worker: WorkerProcess, end: End) -> None:
         """A worker that had been ready is gone: count it, and skip what killed two."""
-        gone = event("worker_gone", rung=worker.rung, pid=worker.pid, cause=end.cause)
+        gone = fields("worker_gone", rung=worker.rung, pid=worker.pid, cause=end.cause)
         log.error("the worker of %s is gone: %s", worker.rung, end.reason, extra=gone)
         self._fruitless = 0 if self._progressed or not end.fault else self._fruitless + 1
         self._hang_seconds = (
@@ -668,7 +668,7 @@ class Supervisor:
             working.stream,
             working.start,
             working.end,
-            extra=event("audio_skipped", stream=working.stream),
+            extra=fields("audio_skipped", stream=working.stream),
         )
         stream.skip(working.end, "skipped")
 
@@ -683,7 +683,7 @@ class Supervisor:
             self._killed_loading += not end.fault
             if not end.fault and self._killed_loading < KILLED_LOADING:
                 return
-        unusable = event("engine_unusable", rung=worker.rung, code=code)
+        unusable = fields("engine_unusable", rung=worker.rung, code=code)
         log.error("%s cannot be used: %s", worker.rung, reason, extra=unusable)
         self._change(EngineState(self.ladder.requested, None, reason))
         if code.startswith("model_") and await self._mends(worker.rung):
@@ -709,7 +709,7 @@ class Supervisor:
         """Nothing works: wait, longer each time, with the API up."""
         over = self._fruitless - FRUITLESS_ENDS
         seconds = min(2.0 ** min(over + 1, 10), LONGEST_WAIT_SECONDS)
-        waits = event("engine_waits", seconds=seconds)
+        waits = fields("engine_waits", seconds=seconds)
         log.error("no engine worker stays up; the next try is in %.0f s", seconds, extra=waits)
         self._wake.clear()
         with contextlib.suppress(TimeoutError):

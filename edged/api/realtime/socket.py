@@ -19,7 +19,7 @@ from edged.api.realtime.conversation import new_id
 from edged.api.realtime.session import Session
 from edged.daemon import Daemon
 from edged.errors import EdgedError, EngineError
-from edged.log import get_logger
+from edged.log import fields, get_logger
 
 log = get_logger(__name__)
 
@@ -114,7 +114,8 @@ class _Connection:
     async def _let_go(self) -> None:
         """Close a client that reads too slowly; it is cut off if it does not even notice."""
         await self._overflow.wait()
-        log.warning("a client is let go: it reads too slowly")
+        gone = fields("client_let_go", protocol="openai")
+        log.warning("a client is let go: it reads too slowly", extra=gone)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._websocket.close(TOO_SLOW, "too slow"), CLOSE_SECONDS)
 

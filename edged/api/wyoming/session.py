@@ -13,7 +13,7 @@ from edged.api.wyoming.info import MICROPHONE_FORMAT, info, served_model
 from edged.api.wyoming.request import Request
 from edged.daemon import Daemon
 from edged.errors import EdgedError
-from edged.log import get_logger
+from edged.log import fields, get_logger
 
 log = get_logger(__name__)
 
@@ -52,7 +52,8 @@ class Session:
         except NoWyomingError:
             log.debug("a client is dropped that does not speak Wyoming")
         except TimeoutError:
-            log.warning("a client of wyoming is let go: it reads too slowly")
+            gone = fields("client_let_go", protocol="wyoming")
+            log.warning("a client of wyoming is let go: it reads too slowly", extra=gone)
             self._writer.transport.abort()
         except ConnectionError:
             pass
