@@ -218,14 +218,15 @@ class Daemon:
             try:
                 sentences = await self._reload()
             except EdgedError as error:
-                log.error("the old configuration stays: %s", error.message)
+                refused = fields("reload_refused", code=error.code)
+                log.error("the old configuration stays: %s", error.message, extra=refused)
                 raise
             finally:
                 if self._serving:
                     notify("READY=1", f"STATUS={self.status}")
             for sentence in sentences:
-                log.warning("%s", sentence)
-            log.info("configuration reloaded")
+                log.warning("%s", sentence, extra=fields("reload_needs_restart"))
+            log.info("configuration reloaded", extra=fields("reloaded"))
             return sentences
 
     async def _reload(self) -> list[str]:

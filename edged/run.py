@@ -12,7 +12,7 @@ from edged.activation import Passed, check_sockets, take_sockets
 from edged.config import Configuration, check_exposure, read_token
 from edged.daemon import Daemon, ensure_models
 from edged.errors import EdgedError, ModelError
-from edged.log import get_logger
+from edged.log import fields, get_logger
 from edged.notify import is_wanted, more_time
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ async def _watch_engine(daemon: Daemon) -> None:
     except EdgedError as error:
         if error.code.startswith("model_"):
             raise ModelError(error.message, code=error.code) from error
-        log.error("%s", error.message)
+        log.error("%s", error.message, extra=fields("engine_unusable", code=error.code))
     daemon.announce()
     if is_wanted():
         from edged.watchdog import Watchdog

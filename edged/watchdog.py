@@ -14,7 +14,7 @@ import time
 
 from edged.audio.capture import IDENTITIES
 from edged.daemon import Daemon
-from edged.log import get_logger
+from edged.log import fields, get_logger
 from edged.microphone import Microphone
 from edged.notify import notify, watchdog_seconds
 
@@ -70,7 +70,8 @@ class Watchdog:
         if self._problem is None:
             notify("WATCHDOG=1")
         elif self._problem != before:
-            log.error("%s: systemd's watchdog is not fed any more", self._problem)
+            hungry = fields("watchdog_not_fed", reason=self._problem)
+            log.error("%s: systemd's watchdog is not fed any more", self._problem, extra=hungry)
 
     def problem(self, now: float) -> str | None:
         """What is said to work and does not; a canary is sent when one is due."""
