@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -130,7 +131,8 @@ class Daemon:
         self._open_transcripts()
         if self.recorder:
             self.recorder.start()
-            log.info("what is heard is recorded in %s", self.recorder.folder)
+            recording = fields("recording", path=self.recorder.folder)
+            log.info("what is heard is recorded in %s", self.recorder.folder, extra=recording)
         self._start_sinks()
         self.supervisor.start()
         patrol = Patrol(self.supervisor, profiles.matching().governor)
@@ -158,6 +160,12 @@ class Daemon:
             self.unkept = error.message
             unkept = fields("store_unusable", path=path, code=error.code)
             log.error("transcripts are not kept: %s", error.message, extra=unkept)
+
+    def recorded_since(self, since: float) -> list[Path]:
+        """The flight recorder's files that were written to since a Unix time."""
+        from edged.recorder.tape import written_since
+
+        return written_since(self.configuration.recorder, since)
 
     def _start_sinks(self) -> None:
         loop = asyncio.get_running_loop()

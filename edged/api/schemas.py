@@ -216,8 +216,8 @@ class Forgotten(BaseModel):
 
     deleted: int = Field(description="finals")
     remains: list[str] = Field(
-        description="Files that may hold such finals yet, because edged could not read them: "
-        "broken stores that it has set aside. Delete them if nothing is to be left"
+        description="Files that may hold it yet, to be deleted by hand if nothing is to be left: "
+        "broken stores that were set aside, and what the flight recorder wrote since"
     )
 
 

@@ -167,6 +167,7 @@ def _since(found: Iterator[Transcript], begin: float) -> Iterator[Final]:
 
 @router.delete("", responses=_STORE_ERRORS)
 async def forget(
+    request: Request,
     store: Store,
     since: Annotated[float | None, Query(description="Unix time", allow_inf_nan=False)] = None,
     until: Annotated[float | None, Query(description="Unix time", allow_inf_nan=False)] = None,
@@ -179,7 +180,9 @@ async def forget(
     if since is None and until is None:
         raise EdgedError("Give since, until or both; since=0 deletes everything", code="no_span")
     done = await asyncio.to_thread(store.forget, since, until)
-    return schemas.Forgotten(deleted=done.deleted, remains=[str(path) for path in done.remains])
+    recorded = await asyncio.to_thread(_daemon(request).recorded_since, since or 0.0)
+    remains = [str(path) for path in (*done.remains, *recorded)]
+    return schemas.Forgotten(deleted=done.deleted, remains=remains)
 
 
 @router.get(

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from edged import __version__
 from edged.engine.stream import Stream
 from edged.engine.witness import Witness
-from edged.log import get_logger
+from edged.log import fields, get_logger
 from edged.messages import Close, Introduced, Message
 from edged.recorder.lines import (
     Dropped,
@@ -164,11 +164,12 @@ class Recorder(Witness):
             self._tape.close()
             reason = f"{self.folder} takes nothing: {error.strerror}"
             if self.problem is None:
-                log.error("nothing is recorded for the time being: %s", reason)
+                failed = fields("recorder_failed", path=self.folder)
+                log.error("nothing is recorded for the time being: %s", reason, extra=failed)
             self.problem = reason
             return False
         if self.problem and entries:
-            log.info("it is recorded again")
+            log.info("it is recorded again", extra=fields("recorder_written"))
             self.problem = None
         return True
 

@@ -138,6 +138,16 @@ def segments(folder: Path) -> Iterator[Path]:
     yield from sorted(folder.glob(f"[0-9]*-*{LINES}"), key=number_of)
 
 
+def written_since(section: RecorderSection, since: float) -> list[Path]:
+    """The files that were written to since a Unix time."""
+    found = []
+    for path in segments(recordings(section)):
+        with contextlib.suppress(OSError):  # it has made room meanwhile
+            if path.stat().st_mtime >= since:
+                found += [path, path.with_suffix(SOUND)]
+    return found
+
+
 def number_of(path: Path) -> int:
     head = path.name.partition("-")[0]
     return int(head) if head.isdigit() else 0

@@ -109,17 +109,28 @@ def test_a_store_of_a_newer_edged_is_left_alone_and_everything_else_served(
     assert path.read_bytes() == before
 
 
-def test_a_broken_store_is_set_aside_and_said(
+def test_what_may_hold_it_elsewhere_is_named(
     start_daemon: Start, speech: np.ndarray, tmp_path: Path
 ) -> None:
+    """A broken store, which is set aside, and the flight recorder's files."""
     path = tmp_path / "daemon0" / "transcripts.sqlite"
     path.parent.mkdir()
     path.write_bytes(b"This is a letter.\n" * 500)
-    daemon = start_daemon("--no-microphone", "--model", TINY)
+    daemon = start_daemon(
+        "--no-microphone", "--model", TINY, recorder_enabled=1, recorder_clients=1
+    )
     said = [text for text in texts(recognize(daemon.url, speech[: 4 * RATE])) if text]
     assert [entry["text"] for entry in stored(daemon)] == said
+    recordings = daemon.wait(
+        lambda: [name for name in holding(daemon, said[0]) if name.endswith(".jsonl")]
+    )
     [reason] = daemon.get("/v1/health")[1]["reasons"]
     [aside] = path.parent.glob("*.broken-*")
     assert str(aside) in reason
-    assert delete(daemon, "since=0")[1] == {"deleted": len(said), "remains": [str(aside)]}
+    status, done = delete(daemon, "since=0")
+    assert (status, done["deleted"]) == (200, len(said))
+    assert str(aside) in done["remains"]
+    remains = {Path(name).name for name in done["remains"]}
+    assert set(holding(daemon, said[0])) == set(recordings) < remains
+    assert all(Path(name).is_file() for name in done["remains"])
     assert "Traceback" not in daemon.log.read_text()
