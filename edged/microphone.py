@@ -334,6 +334,11 @@ class Microphone:
             self._reader.cancel()
         self._mutes(replace(self._muting, ordered=self._ordered))
 
+    def _say_heard(self) -> None:
+        opened = self._opened
+        heard = fields("microphone_heard", microphone=opened.identity if opened else None)
+        log.info("listening to %s", opened.label if opened else "it", extra=heard)
+
     def _said(self, line: str) -> None:
         """What a sound library, or the program that is listened to, has written."""
         origin = fields("capture_said", process="capture", pid=self.pid)
@@ -345,7 +350,7 @@ class Microphone:
             case Captured():
                 if not self._heard:
                     self._heard, self._complaint = True, None
-                    log.info("listening to %s", self._opened.label if self._opened else "it")
+                    self._say_heard()
                 self._clock = report.clock
                 self._stream.wrote(report.written, report.clock)
                 self._on_audio()
@@ -376,7 +381,8 @@ class Microphone:
         self._phase, self._beat = "open", Beat()
         other = before.identity if before and before.identity != opened.identity else None
         if other:
-            log.warning("%s is listened to, instead of %s", opened.identity, other)
+            changed = fields("microphone_changed", microphone=opened.identity)
+            log.warning("%s is listened to, instead of %s", opened.identity, other, extra=changed)
         self._tell(other)
 
     def _wait(self, why: Gone | Waiting) -> None:
@@ -385,7 +391,8 @@ class Microphone:
         if was_open:
             self._on_quiet()
         if why.message != self._complaint:
-            log.warning("waiting for a microphone: %s", why.message)
+            waiting = fields("microphone_waits", code=why.code)
+            log.warning("waiting for a microphone: %s", why.message, extra=waiting)
             self._complaint = why.message
         self._tell()
 
