@@ -2,8 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Two files at a time: half of the tests wait for audio at the pace of time.
-PARALLEL := --numprocesses 2 --dist loadfile
+# Three files at a time, on two cores too: most tests wait for audio at the pace of time.
+PARALLEL := --numprocesses 3 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo run test test-long lint types check bench docs deb test-deb system-packages clean

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,15 @@ def units(tmp_path: Path) -> Path:
 
 def analyze(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """systemd-analyze, which finds these units before all others."""
-    return subprocess.run(
-        ["systemd-analyze", *arguments],
-        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{folder}:", "XDG_RUNTIME_DIR": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # A short one: other packages' units have sockets below it, whose names must fit.
+    with tempfile.TemporaryDirectory() as runtime:
+        return subprocess.run(
+            ["systemd-analyze", *arguments],
+            env={**os.environ, "SYSTEMD_UNIT_PATH": f"{folder}:", "XDG_RUNTIME_DIR": runtime},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
 
 def drop_in(units: Path) -> None:
