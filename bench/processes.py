@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
@@ -18,10 +19,12 @@ _COMPLAINT = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|Traceback|Fatal|^\w*Error
 
 
 @contextlib.contextmanager
-def running(model: str) -> Iterator[DaemonProcess]:
+def running(
+    model: str, settings: Mapping[str, object] = MappingProxyType({})
+) -> Iterator[DaemonProcess]:
     """A ready daemon for one model without a microphone, with folders of its own."""
     with tempfile.TemporaryDirectory(prefix="edged-bench-") as folder:
-        daemon = DaemonProcess(Path(folder), ("--no-microphone", "--model", model), {})
+        daemon = DaemonProcess(Path(folder), ("--no-microphone", "--model", model), settings)
         try:
             daemon.wait_ready()
             yield daemon
@@ -91,11 +94,12 @@ def memory(daemon: DaemonProcess) -> list[Memory]:
     measured = []
     for process in family(daemon):
         with contextlib.suppress(OSError, psutil.NoSuchProcess):  # it may just have ended
-            measured.append(_memory(process))
+            measured.append(memory_of(process))
     return measured
 
 
-def _memory(process: psutil.Process) -> Memory:
+def memory_of(process: psutil.Process) -> Memory:
+    """One process. Raises OSError or psutil.NoSuchProcess when it has ended."""
     rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
     kilobytes = dict(re.findall(r"^(\w+): +(\d+) kB$", rollup, re.MULTILINE))
 

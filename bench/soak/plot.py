@@ -1,0 +1,3 @@
+"""placeholder"""
+def draw(document, path):
+    pass
