@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import time
 from typing import Annotated, Any
 
@@ -66,6 +67,7 @@ async def health(request: Request) -> JSONResponse:
         "recording": daemon.recorder is not None,
         "uptime": round(time.monotonic() - daemon.started, 3),
         "version": __version__,
+        "pid": os.getpid(),
     }
     return JSONResponse(report, 200 if daemon.supervisor.ready else 503)
 

@@ -113,6 +113,7 @@ class Health(BaseModel):
     recording: bool = Field(description="Whether the flight recorder is on")
     uptime: float = Field(description="seconds", examples=[12.5])
     version: str
+    pid: int = Field(description="the daemon's process")
 
 
 class Word(BaseModel):

@@ -88,6 +88,11 @@ class Address:
     def __str__(self) -> str:
         return str(self.unix or self._url)
 
+    @property
+    def port(self) -> int | None:
+        """Of TCP, where it is named."""
+        return None if self.unix else self._parts.port
+
     def websocket(self, path: str, **query: object) -> str:
         """The address of a WebSocket."""
         scheme = "wss" if self._parts.scheme == "https" else "ws"

@@ -1,0 +1,151 @@
+"""The microphone: whether there is one, who has it, and what it sounds like."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edged.doctor.ear import Heard
+from edged.doctor.finding import Finding, fail, ok, skipped, warn
+from edged.doctor.patient import Patient
+from edged.doctor.sound import judge
+from edged.engine.ask import run_apart
+from edged.errors import EdgedError
+from edged.hardware import sound
+from edged.hardware.root import Root
+
+IDENTITIES = {"auto", "usb", "alsa", "pulse", "name"}
+"""What a microphone's name begins with"""
+HANG_SECONDS = 15.0
+MOST_DRIFT = 200.0
+"""Parts per million; a cheap crystal has 100"""
+RESTART_SERVER = "systemctl --user restart pipewire-pulse || pulseaudio --kill; pulseaudio --start"
+START_SERVER = "systemctl --user start pipewire-pulse || pulseaudio --start"
+
+
+def examine(patient: Patient) -> Iterator[Finding]:
+    section = patient.configuration.microphone
+    if not section.enabled:
+        yield skipped("microphone", "microphone.enabled = false")
+        return
+    if section.source.partition(":")[0] not in IDENTITIES:
+        yield skipped("microphone", f"{section.source} is none")
+        return
+    yield from _told(patient)
+    yield from _listen(patient)
+
+
+# -- what the daemon says -------------------------------------------------------------------------
+
+
+def _told(patient: Patient) -> Iterator[Finding]:
+    state: dict[str, Any] = patient.daemon.health.get("microphone") or {}
+    if not state or state["state"] == "off":
+        return
+    if state["state"] == "waiting":
+        code = state["code"] or "no_microphone"
+        reason = f"the daemon waits: {state['reason']}"
+        yield skipped(code, reason)  # why, is found out by listening
+    elif state["muted"]:
+        by = ", ".join(state.get("muted_by", ())) or "order"
+        yield warn("muted", f"the daemon was told to hear nothing, by {by}", _unmute(by, patient.daemon.address))
+    elif state["code"] and state["code"] != "only_zeros":
+        yield fail(state["code"], str(state["reason"]), "edged devices")
+    drift = state.get("drift")
+    if drift and abs(drift) > MOST_DRIFT:
+        reason = f"its clock goes {drift:+.0f} parts per million wrong"
+        yield warn("clock_drift", reason, "another sound card, or another rate: pactl list cards")
+
+
+def _unmute(by: str, address: str) -> str:
+    if "switch" in by:
+        return "the mute switch (microphone.mute_file, microphone.mute_command)"
+    by_socket = address.startswith("/")
+    where = f"--unix-socket {address} http://localhost" if by_socket else address
+    return f"curl --json '{{\"muted\": false}}' {where}/v1/microphone"
+
+
+# -- what is heard --------------------------------------------------------------------------------
+
+
+def _listen(patient: Patient) -> Iterator[Finding]:
+    section, seconds = patient.configuration.microphone, patient.request.seconds
+    try:
+        heard: Heard = asyncio.run(
+            run_apart("edged.doctor.ear", Heard, HANG_SECONDS + seconds, section.source, f"{seconds}")
+        )
+    except EdgedError as error:
+        yield fail("audio_hung", f"listening: {error.message}", RESTART_SERVER)
+        return
+    if heard.error:
+        yield _unheard(patient, heard, *heard.error)
+        return
+    channels = f"{len(heard.channels)} channel{'s' * (len(heard.channels) != 1)}"
+    yield ok("microphone", f"{heard.identity} ({heard.label}), {channels} of {heard.rate} Hz")
+    yield from judge(heard, section.channel)
+
+
+def _unheard(patient: Patient, heard: Heard, code: str, message: str) -> Finding:
+    """Why there is nothing to listen to."""
+    if code == "sound_server_hung":
+        return fail(code, message, RESTART_SERVER)
+    if code == "missing_library":
+        return fail(code, message, message.rpartition("Run: ")[2])
+    if code == "device_busy":
+        return _busy(patient, message)
+    if not heard.reachable and (finding := _without_server()):
+        return finding
+    if closed := _closed_devices():
+        user = pwd.getpwuid(os.getuid()).pw_name
+        group = closed.group()
+        reason = f"{user} may not open {closed} (group {group})"
+        return fail("no_audio_group", reason, f"sudo usermod --append --groups {group} {user}")
+    return fail(code, message, "edged devices; plug one in, or set microphone.source")
+
+
+def _busy(patient: Patient, message: str) -> Finding:
+    holders = list(_holders())
+    if any(str(pid) == str(patient.pid) or "edged" in name for pid, name in holders):
+        reason = "the daemon has it: its sound is not looked at"
+        return skipped("sound", reason, "stop edged, then: edged doctor audio")
+    by = ", ".join(f"{name} (process {pid})" for pid, name in holders)
+    reason = f"{message}{f'; {by} has it' * bool(by)}"
+    return fail("device_busy", reason, "sudo fuser --verbose /dev/snd/*, and end who has it")
+
+
+def _holders() -> Iterator[tuple[int, str]]:
+    """Who has a capture device of ALSA open, as far as it may be known."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            opened = (str(entry.readlink()) for entry in (process / "fd").iterdir())
+            if any(path.startswith("/dev/snd/pcm") and path.endswith("c") for path in opened):
+                yield int(process.name), (process / "comm").read_text().strip()
+
+
+def _without_server() -> Finding | None:
+    """Where no sound server answers: a fault, if one is asked for or there is no other way."""
+    asked = os.environ.get("PULSE_SERVER")
+    if asked:
+        reason = f"PULSE_SERVER is {asked}, where no sound server answers"
+        return fail("no_sound_server", reason, START_SERVER)
+    if sound.read(Root()):
+        return None
+    user = pwd.getpwuid(os.getuid()).pw_name
+    folder = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    if not Path(folder).is_dir():
+        reason = f"there is no sound card, and {user} has no session that a sound server runs in"
+        return fail("no_session", reason, f"sudo loginctl enable-linger {user}")
+    reason = "there is no sound card, and no sound server answers"
+    return fail("no_sound_server", reason, START_SERVER)
+
+
+def _closed_devices() -> Path | None:
+    """A capture device that this user may not open."""
+    found = sorted(Path("/dev/snd").glob("pcmC*c"))
+    return next((path for path in found if not os.access(path, os.R_OK)), None)
+
