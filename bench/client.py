@@ -61,7 +61,8 @@ class StreamClient:
     def __init__(self, url: str, words: bool = False) -> None:
         """`url` is the daemon's, http://HOST:PORT; `words` asks for their times."""
         address = url.replace("http", "ws", 1) + f"/v1/stream?rate={RATE}&words={words:d}"
-        self._websocket = connect(address, max_size=None, compression=None)
+        # Who is made to wait gets the answer to a ping after all that was sent before it.
+        self._websocket = connect(address, max_size=None, compression=None, ping_interval=None)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self.arrivals: list[Arrival] = []
         self.sent: list[tuple[int, float]] = []

@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from edged import messages, profiles
 from edged.config import Configuration
+from edged.doctor.finding import Report
 from edged.engine.probe import ProbeReport
 
 FOLDER = Path(__file__).parent
@@ -169,11 +170,17 @@ def _schema(title: str, kind: type[msgspec.Struct]) -> str:
     return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
 
 
+def doctor_schema() -> str:
+    """docs/doctor.schema.json"""
+    return _schema("What `edged doctor --json` writes", Report)
+
+
 PAGES = {
     "configuration.md": configuration,
     "api.md": api,
     "hw-profile.schema.json": profile_schema,
     "probe.schema.json": probe_schema,
+    "doctor.schema.json": doctor_schema,
 }
 
 

@@ -31,7 +31,11 @@ def generate() -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    "page", ["configuration.md", "api.md", "hw-profile.schema.json", "probe.schema.json"]
+    "page",
+    [
+        *("configuration.md", "api.md"),
+        *("hw-profile.schema.json", "probe.schema.json", "doctor.schema.json"),
+    ],
 )
 def test_the_reference_is_what_the_code_says(generate: ModuleType, page: str) -> None:
     assert (ROOT / "docs" / page).read_text("utf-8") == generate.PAGES[page](), "run: make docs"

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "hardware": {"hardware"},
     "client": {"client"},
     "recorder": {"recorder", "engine"},
+    "doctor": {"doctor", "daemon", "engine", "audio", "models", "hardware", "client"},
     "testing": {
         *("testing", "api", "cli", "daemon", "engine", "audio", "models"),
     },

@@ -1,5 +1,5 @@
 """A soak: one daemon hears a script for an hour, by a microphone and by a client, while every 20
-seconds something fails. Afterwards an undisturbed daemon hears the same, and the words are compared.
+seconds something fails. Then an undisturbed daemon hears the same, and the words are compared.
 
     python -m bench.soak --write          an hour, to docs/soak.json and docs/soak.svg
     python -m bench.soak --minutes 5      a shorter one, shown only
@@ -25,7 +25,7 @@ from bench.client import exchange
 from bench.environment import ROOT
 from bench.processes import complaints, running
 from bench.soak import faults, plot
-from bench.soak.judge import Judgement, judge
+from bench.soak.judge import judge
 from bench.soak.room import MICROPHONE, Room
 from bench.soak.script import Script, write
 from bench.soak.talkers import Client, Follower, Notes, Word
@@ -34,7 +34,9 @@ from tests.daemon import DaemonProcess
 
 MODEL = "moonshine-tiny-en"
 RUNG = {
-    "engine_provider": "onnxruntime", "engine_device": "cpu", "engine_precision": "int8",
+    "engine_provider": "onnxruntime",
+    "engine_device": "cpu",
+    "engine_precision": "int8",
     "engine_fallback": "fail",
 }
 """One rung, so that texts can be compared"""

@@ -53,7 +53,11 @@ def _told(patient: Patient) -> Iterator[Finding]:
         yield skipped(code, reason)  # why, is found out by listening
     elif state["muted"]:
         by = ", ".join(state.get("muted_by", ())) or "order"
-        yield warn("muted", f"the daemon was told to hear nothing, by {by}", _unmute(by, patient.daemon.address))
+        yield warn(
+            "muted",
+            f"the daemon was told to hear nothing, by {by}",
+            _unmute(by, patient.daemon.address),
+        )
     elif state["code"] and state["code"] != "only_zeros":
         yield fail(state["code"], str(state["reason"]), "edged devices")
     drift = state.get("drift")
@@ -77,7 +81,9 @@ def _listen(patient: Patient) -> Iterator[Finding]:
     section, seconds = patient.configuration.microphone, patient.request.seconds
     try:
         heard: Heard = asyncio.run(
-            run_apart("edged.doctor.ear", Heard, HANG_SECONDS + seconds, section.source, f"{seconds}")
+            run_apart(
+                "edged.doctor.ear", Heard, HANG_SECONDS + seconds, section.source, f"{seconds}"
+            )
         )
     except EdgedError as error:
         yield fail("audio_hung", f"listening: {error.message}", RESTART_SERVER)
@@ -148,4 +154,3 @@ def _closed_devices() -> Path | None:
     """A capture device that this user may not open."""
     found = sorted(Path("/dev/snd").glob("pcmC*c"))
     return next((path for path in found if not os.access(path, os.R_OK)), None)
-

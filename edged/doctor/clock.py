@@ -61,7 +61,8 @@ def _built() -> float:
 def _is_unsynchronised() -> bool:
     """What the kernel says, which NTP clients tell; False where it may not be asked."""
     read_only = ctypes.create_string_buffer(512)  # struct timex: modes = 0 changes nothing
-    return ctypes.CDLL(None).adjtimex(read_only) == STATE_UNSYNCHRONISED
+    state: int = ctypes.CDLL(None).adjtimex(read_only)
+    return state == STATE_UNSYNCHRONISED
 
 
 def _date(when: float) -> str:

@@ -183,10 +183,8 @@ def _levels(samples: np.ndarray, frame: int) -> np.ndarray:
 
 
 def _clipped(samples: np.ndarray) -> float:
-    """Share of samples that lie in runs at one and the same extreme."""
-    full = (np.abs(samples) >= FULL_SCALE * np.abs(samples).max()) & (
-        np.abs(samples) >= FULL_SCALE
-    )
+    """Share of samples that lie in runs at full scale."""
+    full = np.abs(samples) >= FULL_SCALE
     edges = np.flatnonzero(np.diff(np.concatenate([[0], full.astype(np.int8), [0]])))
     runs = edges[1::2] - edges[::2]
     return float(runs[runs >= RUN].sum() / len(samples))

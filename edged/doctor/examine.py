@@ -19,7 +19,10 @@ from edged.engine.ask import run_apart
 from edged.errors import EdgedError
 from edged.parent import answer_only
 
-SUBJECTS = tuple("configuration service audio engine network disk clock permissions".split())
+SUBJECTS = (
+    *("configuration", "service", "audio", "engine"),
+    *("network", "disk", "clock", "permissions"),
+)
 """Modules here, each with a function `examine`"""
 LIMIT_SECONDS = 20.0
 LONGER = {"engine": 60.0, "audio": 40.0}

@@ -13,7 +13,7 @@ from edged.doctor.sockets import holder_of, listening, sockets_of
 from edged.errors import ConfigurationError
 
 SHORTEST_TOKEN = 16
-NEW_TOKEN = "head -c 24 /dev/urandom | base64"
+MAKE_ONE = "head -c 24 /dev/urandom | base64"
 
 
 def examine(patient: Patient) -> Iterator[Finding]:
@@ -27,7 +27,7 @@ def examine(patient: Patient) -> Iterator[Finding]:
     yield from _token(section, token)
     yield from _origins(section)
     yield _port(patient)
-    yield from _reached(patient, token)
+    yield from _reached(patient)
 
 
 def _refused(section: ServerSection, error: ConfigurationError) -> Finding:
@@ -37,14 +37,14 @@ def _refused(section: ServerSection, error: ConfigurationError) -> Finding:
         return fail("exposed", error.message, "set server.host = 127.0.0.1 in edged.toml")
     if file.stat().st_mode & stat.S_IROTH:
         return fail("token_readable", error.message, f"chmod o= {file}")
-    return fail("token", error.message, f"{NEW_TOKEN} > {file}")
+    return fail("token", error.message, f"{MAKE_ONE} > {file}")
 
 
 def _token(section: ServerSection, token: str | None) -> Iterator[Finding]:
     file = section.token_file
     if file and token and len(token) < SHORTEST_TOKEN:
         reason = f"the token in {file} has {len(token)} characters: it can be guessed"
-        yield warn("token_short", reason, f"{NEW_TOKEN} > {file}")
+        yield warn("token_short", reason, f"{MAKE_ONE} > {file}")
     elif file and token:
         yield ok("token", f"{file}, {len(token)} characters")
 
@@ -54,7 +54,7 @@ def _origins(section: ServerSection) -> Iterator[Finding]:
         yield warn(
             "any_origin",
             "server.allowed_origins names *, which is nobody's origin: pages elsewhere stay out",
-            "name each in edged.toml: allowed_origins = [\"https://NAME\"]",
+            'name each in edged.toml: allowed_origins = ["https://NAME"]',
         )
 
 
@@ -79,7 +79,7 @@ def _port(patient: Patient) -> Finding:
     return ok("port", f"{place} is free")
 
 
-def _reached(patient: Patient, token: str | None) -> Iterator[Finding]:
+def _reached(patient: Patient) -> Iterator[Finding]:
     """What really listens, which flags may have changed."""
     if patient.pid is None:
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import re
 from functools import cached_property
@@ -135,28 +134,26 @@ def _ask(address: Address) -> Daemon:
     name = str(address)
     try:
         health = msgspec.json.decode(address.ask("GET", "/v1/health", seconds=ANSWER_SECONDS))
-        return Daemon("answers", name, health=health) if "live" in health else _stranger(name)
+        if "live" in health:
+            return Daemon("answers", name, health=health)
     except TimeoutError:
-        if _is_held_by_another(address):
-            return _stranger(name)
-        return Daemon("hung", name, f"it did not answer in {ANSWER_SECONDS:.0f} s")
+        if not _is_held_by_another(address):
+            return Daemon("hung", name, f"it did not answer in {ANSWER_SECONDS:.0f} s")
     except EdgedError as error:
-        ours = error.code in {"token_required", "unknown_host", "unknown_origin"}
-        return Daemon("refuses", name, error.message) if ours else _stranger(name)
-    except (msgspec.DecodeError, http.client.HTTPException, TypeError):
-        return _stranger(name)
-    except ConnectionRefusedError:
-        return Daemon("none", name)
+        if error.code in {"token_required", "unknown_host", "unknown_origin"}:
+            return Daemon("refuses", name, error.message)
+    except PermissionError:
+        return Daemon("refuses", name, "this user may not connect")
     except OSError as error:
         # What breaks off has answered; what is not there has not.
-        return _stranger(name) if isinstance(error, ConnectionError) else Daemon("none", name)
+        if isinstance(error, ConnectionRefusedError) or not isinstance(error, ConnectionError):
+            return Daemon("none", name)
+    except (msgspec.DecodeError, TypeError):
+        pass
+    return Daemon("stranger", name, "what answers there is no edged")
 
 
 def _is_held_by_another(address: Address) -> bool:
     """Whether a port belongs to a program that is no edged, as far as that may be known."""
     holder = holder_of(address.port) if address.port else None
     return holder is not None and "edged" not in holder.command
-
-
-def _stranger(name: str) -> Daemon:
-    return Daemon("stranger", name, "what answers there is no edged")

@@ -24,7 +24,9 @@ SECRETS = ("password", "token", "secret")
 def examine(patient: Patient) -> Iterator[Finding]:
     user = _serving_user(patient)
     found = [*_files(user), *_configuration(patient), *_accelerators(patient)]
-    yield from found or [ok("permissions", f"files are {_name(user)}'s, and nobody else's to write")]
+    yield from found or [
+        ok("permissions", f"files are {_name(user)}'s, and nobody else's to write")
+    ]
 
 
 def _serving_user(patient: Patient) -> int:

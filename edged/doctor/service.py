@@ -35,7 +35,8 @@ def _daemon(patient: Patient) -> Finding:
         kill = f"sudo systemctl restart {UNIT}, or kill its process"
         return fail("daemon_hung", f"{daemon.address}: {daemon.reason}", kill)
     if daemon.state == "refuses":
-        return warn("daemon_refuses", f"{daemon.address}: {daemon.reason}", "edged doctor --help")
+        remedy = "sudo edged doctor, or name the token: edged doctor --token-file FILE"
+        return warn("daemon_refuses", f"{daemon.address}: {daemon.reason}", remedy)
     if daemon.state == "stranger":
         reason = f"{daemon.address}: {daemon.reason}; see network"
         return skipped("no_daemon", reason, "edged run")

@@ -197,7 +197,9 @@ def in_a_mount(folder: Path, options: str, then: str = "true") -> list[str]:
     alone = ["unshare", "--mount", *["--user", "--map-root-user"] * (os.getuid() != 0)]
     if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
         pytest.skip("nothing can be mounted here")
-    script = f'mount -t tmpfs -o {options} tmpfs {shlex.quote(str(folder))} && {{ {then}; exec "$@"; }}'
+    script = (
+        f'mount -t tmpfs -o {options} tmpfs {shlex.quote(str(folder))} && {{ {then}; exec "$@"; }}'
+    )
     return [*alone, "sh", "-c", script, "sh"]
 
 
