@@ -4,7 +4,7 @@ seconds something fails. Then an undisturbed daemon hears the same, and the word
     python -m bench.soak --write          an hour, to docs/soak.json and docs/soak.svg
     python -m bench.soak --minutes 5      a shorter one, shown only
 
-Needs root (to fill a small disk of its own), PulseAudio and libfaketime.
+Needs root (to fill a small disk of its own), PulseAudio and a C compiler.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from bench.soak.script import Block
@@ -17,20 +17,20 @@ MARGIN_SECONDS = 0.75
 """Words so near a gap may suffer from it"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Judgement:
     """How one run differs from the undisturbed one, in words."""
 
-    expected: int
-    equal: int
-    in_gaps: int
+    expected: int = 0
+    equal: int = 0
+    in_gaps: int = 0
     """Missing or changed, in audio that was announced as missing"""
-    missing: list[Word]
+    missing: list[Word] = field(default_factory=list)
     """Others that are missing"""
-    changed: list[tuple[str, str]]
+    changed: list[tuple[str, str]] = field(default_factory=list)
     """Others that are different words"""
-    added: int
-    outside: int
+    added: int = 0
+    outside: int = 0
     """Words that were written in noise"""
 
 
@@ -42,27 +42,30 @@ def judge(
     offset: float = 0.0,
 ) -> Judgement:
     """`offset` is about how much later than the script the axis of `heard` and `gaps` is."""
-    equal = in_gaps = added = outside = total = 0
-    missing: list[Word] = []
-    changed: list[tuple[str, str]] = []
-    taken = 0
+    found = Judgement()
     for block in blocks:
-        here = _within(expected, block, 0.0)
-        there = _within(heard, block, offset)
-        taken += len(there)
-        total += len(here)
+        here, there = _within(expected, block, 0.0), _within(heard, block, offset)
         offset = _shift(here, there, offset)
+        found.expected += len(here)
+        found.equal += len(here)
+        found.outside -= len(there)
         for gone, come in _differences(here, there):
-            excused = [word for word in gone if _is_in_gap(word.at + offset, gaps)]
-            others = [word for word in gone if word not in excused]
-            in_gaps += len(excused)
-            pairs = list(zip(others, come, strict=False))
-            changed += [(old.text, new.text) for old, new in pairs]
-            missing += others[len(pairs) :]
-            added += max(0, len(come) - len(gone))
-        equal += len(here) - sum(len(gone) for gone, _ in _differences(here, there))
-    outside = len(heard) - taken
-    return Judgement(total, equal, in_gaps, missing, changed, added, outside)
+            _count(found, gone, come, [_is_in_gap(word.at + offset, gaps) for word in gone])
+    found.outside += len(heard)
+    return found
+
+
+def _count(
+    found: Judgement, gone: Sequence[Word], come: Sequence[Word], excused: Sequence[bool]
+) -> None:
+    """One stretch that differs; `excused` says which of `gone` lie in a gap."""
+    found.equal -= len(gone)
+    found.in_gaps += sum(excused)
+    others = [word for word, in_gap in zip(gone, excused, strict=True) if not in_gap]
+    pairs = zip(others, come, strict=False)
+    found.changed += [(old.text, new.text) for old, new in pairs]
+    found.missing += others[len(come) :]
+    found.added += max(0, len(come) - len(gone))
 
 
 def _within(words: Sequence[Word], block: Block, offset: float) -> list[Word]:

@@ -19,6 +19,12 @@ from edged.errors import ConfigurationError, EdgedError
 
 ANSWER_SECONDS = 3.0
 """A daemon that takes longer over its health hangs"""
+SERVICE = {
+    "STATE_DIRECTORY": Path("/var/lib/edged"),
+    "CACHE_DIRECTORY": Path("/var/cache/edged"),
+    "CONFIGURATION_DIRECTORY": Path("/etc/edged"),
+}
+"""Where the system's unit has its files; root looks at these while it does not run"""
 _PLACES = re.compile(r"EDGED_.*|\w+_DIRECTORY|HOME|XDG_\w+|PULSE_\w+")
 """Variables that say where things are"""
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  read, not bound
@@ -51,6 +57,10 @@ class Patient:
         self._read()
         if self.pid and self.pid != os.getpid():
             self._adopt()
+            self._read()
+        elif not self.pid and os.getuid() == 0 and SERVICE["STATE_DIRECTORY"].is_dir():
+            for name, folder in SERVICE.items():
+                os.environ.setdefault(name, str(folder))
             self._read()
 
     def _read(self) -> None:

@@ -30,10 +30,10 @@ def examine(patient: Patient) -> Iterator[Finding]:
 
 
 def _serving_user(patient: Patient) -> int:
-    """The user that the daemon runs as; else this one."""
-    if pid := patient.pid:
+    """The user that the daemon runs as; else whose its state is; else this one."""
+    for path in (*[Path(f"/proc/{patient.pid}")] * bool(patient.pid), paths.state_directory()):
         with contextlib.suppress(OSError):
-            return Path(f"/proc/{pid}").stat().st_uid
+            return path.stat().st_uid
     return os.getuid()
 
 
