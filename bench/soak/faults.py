@@ -143,8 +143,8 @@ def small_disk(folder: Path) -> Iterator[Path]:
 def clock_of_its_own(file: Path) -> Iterator[None]:
     """Processes started meanwhile take their wall clock's offset from this file.
 
-    The machine's clock stays as it is. libfaketime, the usual way, also changes how long a process
-    sleeps, which no step of a real clock does.
+    The machine's clock stays as it is. libfaketime, the usual way, makes sleeping processes fail,
+    which no step of a real clock does.
     """
     library = file.with_suffix(".so")
     command = ["cc", "-shared", "-fPIC", "-O2", "-o", library, SHIM, "-ldl"]

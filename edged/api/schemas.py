@@ -443,4 +443,5 @@ EXAMPLE_HEALTH: dict[str, Any] = {
     "recording": False,
     "uptime": 12.5,
     "version": "0.1.0",
+    "pid": 4711,
 }

@@ -30,22 +30,22 @@ START_SERVER = "systemctl --user start pipewire-pulse || pulseaudio --start"
 
 def examine(patient: Patient) -> Iterator[Finding]:
     section = patient.configuration.microphone
-    if not section.enabled:
-        yield skipped("microphone", "microphone.enabled = false")
-        return
-    if section.source.partition(":")[0] not in IDENTITIES:
-        yield skipped("microphone", f"{section.source} is none")
-        return
-    yield from _told(patient)
-    yield from _listen(patient)
+    told: dict[str, Any] = patient.daemon.health.get("microphone") or {}
+    source = told.get("source") or section.source  # a flag may have changed it
+    if not section.enabled or told.get("state") == "off":
+        yield skipped("microphone", "edged was told to listen to none")
+    elif source.partition(":")[0] not in IDENTITIES:
+        yield skipped("microphone", f"{source} is none")
+    else:
+        yield from _told(patient, told)
+        yield from _listen(patient, source)
 
 
 # -- what the daemon says -------------------------------------------------------------------------
 
 
-def _told(patient: Patient) -> Iterator[Finding]:
-    state: dict[str, Any] = patient.daemon.health.get("microphone") or {}
-    if not state or state["state"] == "off":
+def _told(patient: Patient, state: dict[str, Any]) -> Iterator[Finding]:
+    if not state:
         return
     if state["state"] == "waiting":
         code = state["code"] or "no_microphone"
@@ -77,13 +77,11 @@ def _unmute(by: str, address: str) -> str:
 # -- what is heard --------------------------------------------------------------------------------
 
 
-def _listen(patient: Patient) -> Iterator[Finding]:
-    section, seconds = patient.configuration.microphone, patient.request.seconds
+def _listen(patient: Patient, source: str) -> Iterator[Finding]:
+    seconds = patient.request.seconds
     try:
         heard: Heard = asyncio.run(
-            run_apart(
-                "edged.doctor.ear", Heard, HANG_SECONDS + seconds, section.source, f"{seconds}"
-            )
+            run_apart("edged.doctor.ear", Heard, HANG_SECONDS + seconds, source, f"{seconds}")
         )
     except EdgedError as error:
         yield fail("audio_hung", f"listening: {error.message}", RESTART_SERVER)
@@ -93,7 +91,7 @@ def _listen(patient: Patient) -> Iterator[Finding]:
         return
     channels = f"{len(heard.channels)} channel{'s' * (len(heard.channels) != 1)}"
     yield ok("microphone", f"{heard.identity} ({heard.label}), {channels} of {heard.rate} Hz")
-    yield from judge(heard, section.channel)
+    yield from judge(heard, patient.configuration.microphone.channel)
 
 
 def _unheard(patient: Patient, heard: Heard, code: str, message: str) -> Finding:

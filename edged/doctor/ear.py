@@ -169,7 +169,7 @@ def _measure(samples: np.ndarray, rate: int) -> Channel:
         mean=float(samples.mean()),
         peak=float(np.abs(samples).max()),
         clipped=_clipped(samples),
-        floor=float(np.percentile(levels, 10)),
+        floor=float(np.percentile(levels, 2)),
         loud=float(np.percentile(levels, 95)),
     )
 

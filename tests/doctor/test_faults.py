@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from bench.soak import faults
 from edged.models import check
 from edged.models.inventory import store
 from edged.models.store import MANIFEST
@@ -130,6 +131,7 @@ def test_a_muted_microphone(hear: Callable[..., tuple[int, Findings]], talk: np.
     assert code == 2
 
 
+@pytest.mark.long
 def test_a_microphone_that_hears_nothing(hear: Callable[..., tuple[int, Findings]]) -> None:
     _, found = hear(np.zeros(16000, np.float32))
     assert found["only_zeros"]["verdict"] == "fail"
@@ -147,6 +149,7 @@ def test_sound_that_is_cut_off(hear: Callable[..., tuple[int, Findings]], talk: 
     assert found["clipping"]["remedy"].startswith("pactl set-source-volume vmic.monitor")
 
 
+@pytest.mark.long
 def test_a_hum(hear: Callable[..., tuple[int, Findings]], talk: np.ndarray) -> None:
     hum = 0.1 * np.sin(2 * np.pi * 50 / 16000 * np.arange(len(talk)))
     _, found = hear((talk + hum).astype(np.float32))
@@ -160,6 +163,7 @@ def test_a_channel_that_hears_nothing(
     assert found["dead_channel"]["remedy"] == "set microphone.channel = 1 in edged.toml"
 
 
+@pytest.mark.long
 def test_the_wrong_channel_is_chosen(
     hear: Callable[..., tuple[int, Findings]], talk: np.ndarray, doctor: Doctor
 ) -> None:
@@ -169,12 +173,14 @@ def test_the_wrong_channel_is_chosen(
     assert code == 2
 
 
+@pytest.mark.long
 def test_a_microphone_that_is_not_there(room: SoundServer, doctor: Doctor) -> None:
     doctor.configure('[microphone]\nsource = "pulse:other"\n')
     _, found = doctor("audio", environment=room.environment)
     assert "pulse:other is not there" in found["no_microphone"]["reason"]
 
 
+@pytest.mark.long
 def test_a_sound_server_that_is_frozen(room: SoundServer, doctor: Doctor) -> None:
     with room.frozen():
         code, found = doctor("audio", environment=room.environment)
@@ -187,6 +193,25 @@ def test_a_sound_server_that_died(room: SoundServer, doctor: Doctor, tmp_path: P
     server.stop()
     _, found = doctor("audio", environment=server.environment)
     assert server.environment["PULSE_SERVER"] in found["no_sound_server"]["reason"]
+
+
+@pytest.mark.long
+def test_a_daemon_that_was_told_to_hear_nothing(
+    room: SoundServer,
+    doctor: Doctor,
+    start_daemon: Callable[..., DaemonProcess],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its own microphone is looked at, whatever the configuration says to doctor."""
+    for name, value in room.environment.items():
+        monkeypatch.setenv(name, value)
+    handle = room.plug("other")
+    daemon = start_daemon("--source", "pulse:other.monitor", "--model", TINY)
+    daemon.post("/v1/microphone", {"muted": True})
+    _, found = doctor("audio", environment={"EDGED_RUNTIME_DIR": daemon.folder})
+    room.unplug(handle)
+    assert str(daemon.unix_socket) in found["muted"]["remedy"]
+    assert found["microphone"]["reason"].startswith("pulse:other.monitor")
 
 
 # -- disk, clock ----------------------------------------------------------------------------------
@@ -215,13 +240,17 @@ def test_a_disk_that_is_read_only(doctor: Doctor, tmp_path: Path) -> None:
     assert found["read_only"]["remedy"] == f"sudo mount -o remount,rw {tmp_path}"
 
 
+@pytest.mark.long
 def test_a_clock_that_was_set_back(doctor: Doctor, tmp_path: Path) -> None:
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-    if library is None:
-        pytest.skip("libfaketime is not installed")
     (tmp_path / "transcripts.sqlite").touch()
-    yesterday = {"LD_PRELOAD": library, "FAKETIME": "-1d", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    _, found = doctor("clock", environment={**yesterday, "NO_FAKE_STAT": "1"})
+    clock = tmp_path / "clock"
+    try:
+        with faults.clock_of_its_own(clock):
+            faults.set_clock(clock, -2 * 3600)
+            preload = {"LD_PRELOAD": os.environ["LD_PRELOAD"], "EDGED_SOAK_CLOCK": clock}
+            _, found = doctor("clock", environment=preload)
+    except SystemExit as error:
+        pytest.skip(str(error))
     assert found.keys() & {"clock_stepped", "clock_behind"}
 
 
@@ -261,6 +290,7 @@ def test_a_configuration_with_a_mistake(doctor: Doctor) -> None:
     assert code == 2
 
 
+@pytest.mark.long
 def test_files_of_another_user(doctor: Doctor, tmp_path: Path) -> None:
     if os.getuid():
         pytest.skip("only root can give files away")
@@ -310,6 +340,7 @@ def test_workers_that_die_one_after_the_other(
     assert code == 2
 
 
+@pytest.mark.long
 def test_a_daemon_that_hangs(doctor: Doctor, start_daemon: Callable[..., DaemonProcess]) -> None:
     daemon = start_daemon("--no-microphone", "--model", TINY)
     there = {"EDGED_RUNTIME_DIR": daemon.folder}
