@@ -113,7 +113,7 @@ def hear(
 def talk(speech: np.ndarray) -> np.ndarray:
     """30 s of speech in a room that is not quite silent."""
     hiss = np.random.default_rng(1).normal(0, 1e-3, 30 * 16000)
-    return (speech[: 30 * 16000] * 0.5 + hiss).astype(np.float32)
+    return (speech[16000 : 31 * 16000] * 4 + hiss).astype(np.float32)
 
 
 def test_a_good_microphone_is_left_alone(
