@@ -42,6 +42,8 @@ RUNG = {
 """One rung, so that texts can be compared"""
 WARM_UP_SECONDS = 300.0
 """Left out of the slopes: allocators and caches fill"""
+COURSE = ("samples", "lags", "fault_times")
+"""What is drawn"""
 SHIFT_SAMPLES = 137
 """What an undisturbed run is delayed by, to see how much chance there is in words"""
 
@@ -59,7 +61,7 @@ def main() -> None:
     document["soak"] = _result(script, course, expected, again)
     _print(document["soak"])
     if options.write:
-        report.finish(document, ROOT / "docs" / "soak.json")
+        report.finish(_summary(document), ROOT / "docs" / "soak.json")
         plot.draw(document, ROOT / "docs" / "soak.svg")
     report.finish(document, options.output)
 
@@ -206,6 +208,16 @@ def _result(
     }
 
 
+def _summary(document: dict[str, Any]) -> dict[str, Any]:
+    """Without the course of it, which the picture shows, and every single word."""
+    soak = {k: v for k, v in document["soak"].items() if k not in {*COURSE, "words"}}
+    words = {
+        name: {k: v if k == "holes" or isinstance(v, int) else len(v) for k, v in judged.items()}
+        for name, judged in document["soak"]["words"].items()
+    }
+    return {"environment": document["environment"], "soak": {**soak, "words": words}}
+
+
 def _settled(samples: list[Sample], started: float) -> list[Sample]:
     """After warm-up, before each kill of a worker: the same moment of each round of faults."""
     settled = [s for s in samples if s.before == "worker killed"]
@@ -272,12 +284,12 @@ def _print(result: dict[str, Any]) -> None:
     print(f"\n{result['minutes']:.1f} min; {faults_}")
     rows = [
         (
-            name, j["expected"], j["equal"], j["in_gaps"], len(j["missing"]), len(j["changed"]),
-            j["added"], j["outside"],
+            name, j["expected"], j["equal"], j["in_gaps"], len(j["missing"]), len(j["holes"]),
+            len(j["changed"]), j["added"], j["outside"],
         )
         for name, j in result["words"].items()
     ]  # fmt: skip
-    head = ("", "words", "equal", "in gaps", "missing", "changed", "added", "in noise")
+    head = ("", "words", "equal", "in gaps", "missing", "holes", "changed", "added", "in noise")
     report.print_table("against the undisturbed run", head, rows)
     rows = [
         (name, trend["first"], trend["last"], trend["per_hour"], trend["error"])

@@ -16,6 +16,9 @@ AROUND_SECONDS = 5.0
 MARGIN_SECONDS = 0.75
 """Words so near a gap may suffer from it"""
 
+HOLE_WORDS = 3
+"""Words in a row of which chance leaves none out"""
+
 
 @dataclass(slots=True)
 class Judgement:
@@ -27,6 +30,8 @@ class Judgement:
     """Missing or changed, in audio that was announced as missing"""
     missing: list[Word] = field(default_factory=list)
     """Others that are missing"""
+    holes: list[list[Word]] = field(default_factory=list)
+    """Stretches of those that are too long to be a matter of recognition"""
     changed: list[tuple[str, str]] = field(default_factory=list)
     """Others that are different words"""
     added: int = 0
@@ -65,6 +70,8 @@ def _count(
     pairs = zip(others, come, strict=False)
     found.changed += [(old.text, new.text) for old, new in pairs]
     found.missing += others[len(come) :]
+    if len(others) - len(come) >= HOLE_WORDS:
+        found.holes.append(others)
     found.added += max(0, len(come) - len(gone))
 
 
