@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-WIDTH, LEFT, RIGHT = 960, 70, 20
+WIDTH, LEFT, RIGHT = 960, 90, 20
 PANEL, SPACE, HEAD = 150, 46, 60
 """Heights: of a panel, between two, above the first"""
 ROW = 16

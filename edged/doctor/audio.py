@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import pwd
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from edged.doctor.ear import Heard
 from edged.doctor.finding import Finding, fail, ok, skipped, warn
+from edged.doctor.holders import who_has
 from edged.doctor.patient import Patient
 from edged.doctor.sound import judge
 from edged.engine.ask import run_apart
@@ -37,20 +37,21 @@ def examine(patient: Patient) -> Iterator[Finding]:
     elif source.partition(":")[0] not in IDENTITIES:
         yield skipped("microphone", f"{source} is none")
     else:
-        yield from _told(patient, told)
-        yield from _listen(patient, source)
+        heard = list(_listen(patient, source))
+        is_heard = all(finding.verdict != "fail" for finding in heard)
+        yield from _told(patient, told, is_heard)
+        yield from heard
 
 
 # -- what the daemon says -------------------------------------------------------------------------
 
 
-def _told(patient: Patient, state: dict[str, Any]) -> Iterator[Finding]:
+def _told(patient: Patient, state: dict[str, Any], is_heard: bool) -> Iterator[Finding]:
     if not state:
         return
-    if state["state"] == "waiting":
-        code = state["code"] or "no_microphone"
-        reason = f"the daemon waits: {state['reason']}"
-        yield skipped(code, reason)  # why, is found out by listening
+    if state["state"] == "waiting" and is_heard:  # else it is said by who listened, and why
+        reason = f"the daemon does not hear it: {state['reason']}"
+        yield fail(state["code"] or "no_microphone", reason, "sudo systemctl restart edged")
     elif state["muted"]:
         by = ", ".join(state.get("muted_by", ())) or "order"
         yield warn(
@@ -58,7 +59,7 @@ def _told(patient: Patient, state: dict[str, Any]) -> Iterator[Finding]:
             f"the daemon was told to hear nothing, by {by}",
             _unmute(by, patient.daemon.address),
         )
-    elif state["code"] and state["code"] != "only_zeros":
+    elif state["code"] and is_heard:
         yield fail(state["code"], str(state["reason"]), "edged devices")
     drift = state.get("drift")
     if drift and abs(drift) > MOST_DRIFT:
@@ -87,21 +88,21 @@ def _listen(patient: Patient, source: str) -> Iterator[Finding]:
         yield fail("audio_hung", f"listening: {error.message}", RESTART_SERVER)
         return
     if heard.error:
-        yield _unheard(patient, heard, *heard.error)
+        yield _unheard(heard, *heard.error)
         return
     channels = f"{len(heard.channels)} channel{'s' * (len(heard.channels) != 1)}"
     yield ok("microphone", f"{heard.identity} ({heard.label}), {channels} of {heard.rate} Hz")
     yield from judge(heard, patient.configuration.microphone.channel)
 
 
-def _unheard(patient: Patient, heard: Heard, code: str, message: str) -> Finding:
+def _unheard(heard: Heard, code: str, message: str) -> Finding:
     """Why there is nothing to listen to."""
     if code == "sound_server_hung":
         return fail(code, message, RESTART_SERVER)
     if code == "missing_library":
         return fail(code, message, message.rpartition("Run: ")[2])
     if code == "device_busy":
-        return _busy(patient, message)
+        return _busy(message)
     if not heard.reachable and (finding := _without_server()):
         return finding
     if closed := _closed_devices():
@@ -112,23 +113,19 @@ def _unheard(patient: Patient, heard: Heard, code: str, message: str) -> Finding
     return fail(code, message, "edged devices; plug one in, or set microphone.source")
 
 
-def _busy(patient: Patient, message: str) -> Finding:
-    holders = list(_holders())
-    if any(str(pid) == str(patient.pid) or "edged" in name for pid, name in holders):
-        reason = "the daemon has it: its sound is not looked at"
+def _busy(message: str) -> Finding:
+    holders = list(who_has(_is_microphone))
+    if any(holder.is_edged for holder in holders):
+        reason = "edged has it: its sound is not looked at"
         return skipped("sound", reason, "stop edged, then: edged doctor audio")
-    by = ", ".join(f"{name} (process {pid})" for pid, name in holders)
-    reason = f"{message}{f'; {by} has it' * bool(by)}"
-    return fail("device_busy", reason, "sudo fuser --verbose /dev/snd/*, and end who has it")
+    by = f"; {', '.join(map(str, holders))} has it" if holders else ""
+    remedy = "sudo fuser --verbose /dev/snd/*, and end who has it"
+    return fail("device_busy", message + by, remedy)
 
 
-def _holders() -> Iterator[tuple[int, str]]:
-    """Who has a capture device of ALSA open, as far as it may be known."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            opened = (str(entry.readlink()) for entry in (process / "fd").iterdir())
-            if any(path.startswith("/dev/snd/pcm") and path.endswith("c") for path in opened):
-                yield int(process.name), (process / "comm").read_text().strip()
+def _is_microphone(path: str) -> bool:
+    """Whether it is a capture device of ALSA."""
+    return path.startswith("/dev/snd/pcm") and path.endswith("c")
 
 
 def _without_server() -> Finding | None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from edged.config import ServerSection, check_exposure, is_loopback, read_token
 from edged.doctor.finding import Finding, fail, ok, skipped, warn
+from edged.doctor.holders import opened
 from edged.doctor.patient import Patient
-from edged.doctor.sockets import holder_of, listening, sockets_of
+from edged.doctor.sockets import holder_of, listening
 from edged.errors import ConfigurationError
 
 SHORTEST_TOKEN = 16
@@ -73,7 +74,7 @@ def _port(patient: Patient) -> Finding:
             sock.bind((section.host, section.port))
         except OSError as error:
             holder = holder_of(section.port)
-            by = f" by {holder.name} (process {holder.pid})" if holder else ""
+            by = f" by {holder}" if holder else ""
             reason = f"{place} is taken{by}, and edged cannot listen there ({error.strerror})"
             return fail("port_in_use", reason, "edged run --port 7334, or end that program")
     return ok("port", f"{place} is free")
@@ -83,11 +84,11 @@ def _reached(patient: Patient) -> Iterator[Finding]:
     """What really listens, which flags may have changed."""
     if patient.pid is None:
         return
-    inodes = set(sockets_of(patient.pid))
+    ours = set(opened(patient.pid))
     open_to_all = [
         f"{address} port {port}"
-        for address, port, inode in listening()
-        if inode in inodes and not is_loopback(address)
+        for address, port, link in listening()
+        if link in ours and not is_loopback(address)
     ]
     if not open_to_all:
         return

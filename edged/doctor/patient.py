@@ -14,6 +14,7 @@ import msgspec
 from edged import config
 from edged.client.requests import Address, default_socket
 from edged.config import Configuration, ServerSection
+from edged.doctor.holders import process
 from edged.doctor.sockets import holder_of
 from edged.errors import ConfigurationError, EdgedError
 
@@ -135,7 +136,7 @@ class Patient:
 def _is_edged(pid: int | None) -> int | None:
     """A daemon in a container tells a number that means another process here."""
     with contextlib.suppress(OSError):
-        if b"edged" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if pid and process(pid).is_edged:
             return pid
     return None
 
@@ -166,4 +167,4 @@ def _ask(address: Address) -> Daemon:
 def _is_held_by_another(address: Address) -> bool:
     """Whether a port belongs to a program that is no edged, as far as that may be known."""
     holder = holder_of(address.port) if address.port else None
-    return holder is not None and "edged" not in holder.command
+    return holder is not None and not holder.is_edged
