@@ -21,9 +21,11 @@ LARGE_BYTES = 2 << 30
 
 def examine(patient: Patient) -> Iterator[Finding]:
     folders = {"state": paths.state_directory(), "cache": paths.cache_directory()}
-    transcripts = patient.configuration.transcripts
+    transcripts, recorder = patient.configuration.transcripts, patient.configuration.recorder
     if transcripts.enabled and transcripts.path:
         folders["transcripts"] = transcripts.path.parent
+    if recorder.enabled and recorder.path:
+        folders["recordings"] = recorder.path
     for name, folder in folders.items():
         yield _folder(name, folder)
     size = _size(folders["state"])
@@ -32,8 +34,9 @@ def examine(patient: Patient) -> Iterator[Finding]:
         reason = f"{state} holds {size / 1e9:.1f} GB"
         yield warn("state_large", reason, f"du -sh {state}/*, and delete what is not needed")
     for reason in patient.daemon.health.get("reasons", ()):
-        if reason.startswith("transcripts:"):
-            yield fail("transcripts_unwritten", reason, f"df -h {folders['state']}")
+        what, _, _ = reason.partition(":")
+        if what in {"transcripts", "recorder"}:
+            yield fail(f"{what}_unwritten", reason, f"df -h {folders['state']}")
 
 
 def _folder(name: str, folder: Path) -> Finding:

@@ -318,6 +318,7 @@ def test_a_model_that_is_damaged(doctor: Doctor, tiny_cache: Path) -> None:
     assert code == 2
 
 
+@pytest.mark.long
 def test_workers_that_die_one_after_the_other(
     doctor: Doctor,
     start_daemon: Callable[..., DaemonProcess],
