@@ -38,6 +38,7 @@ PARTS = {
     "systemd/edged.rules": "lib/udev/rules.d/60-edged.rules",
     "systemd/drop-ins": "usr/share/doc/edged/drop-ins",
     "docs/service.md": "usr/share/doc/edged/service.md",
+    "docs/doctor.md": "usr/share/doc/edged/doctor.md",
     "docs/configuration.md": "usr/share/doc/edged/configuration.md",
     "LICENSE": "usr/share/doc/edged/copyright",
     "package/edged.toml": "etc/edged/edged.toml",

@@ -271,6 +271,25 @@ def test_it_installs_and_the_service_is_ready(service: Service) -> None:
     assert set(service.processes().values()) >= {"edged run", "edged.engine.worker"}
 
 
+def test_its_doctor_finds_what_is_wrong_and_nothing_else(service: Service) -> None:
+    service.say("\n## Its doctor finds nothing that is not there, and what is\n")
+    subjects = ("configuration", "service", "network", "disk", "permissions")
+
+    def findings() -> dict[str, dict[str, str]]:
+        _, text = service.machine.try_("edged", "doctor", "--json", *subjects)
+        return {finding["code"]: finding for finding in json.loads(text)["findings"]}
+
+    well = findings()
+    assert {finding["verdict"] for finding in well.values()} == {"ok"}, well
+    assert well["unit"]["reason"] == "edged.service is active (running)"
+    assert well["state_directory"]["reason"].startswith("/var/lib/edged:")
+    assert well["configuration"]["reason"] == "/etc/edged/edged.toml"
+    service.run("edged", "doctor", *subjects)
+    service.machine.run("touch", "/var/lib/edged/of-root")
+    assert findings()["foreign_owner"]["remedy"] == "sudo chown -R edged: /var/lib/edged"
+    service.machine.run("rm", "/var/lib/edged/of-root")
+
+
 def test_it_is_confined(service: Service) -> None:
     service.say("\n## It is confined\n")
     limits = {
