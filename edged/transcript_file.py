@@ -20,6 +20,9 @@ log = get_logger(__name__)
 
 LAYOUT = 2
 PRIVATE = 0o600
+LOG_PAGES = 64
+"""Pages of 4096 bytes in the write-ahead log from which on it is taken over. With SQLite's 1000 it
+grows to 4 MB, and one that has filled a small disk cannot be emptied any more"""
 _FILES = ("", "-wal", "-shm")
 """SQLite's files, by what follows the name"""
 _BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -80,6 +83,7 @@ def open_file(path: Path) -> sqlite3.Connection:
         layout = _layout(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         connection.execute("PRAGMA secure_delete = ON")
         if layout != LAYOUT:
             _bring_up(connection, path, layout)

@@ -167,6 +167,13 @@ class TranscriptStore:
     # -- in the thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._keep()
+        except Exception as error:
+            self._fail(error)  # nothing is kept from now on, and health says so
+            raise
+
+    def _keep(self) -> None:
         if self._unsure:
             self._examine()
         while True:

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -354,6 +355,29 @@ def test_without_bounds_everything_is_kept(opened: Open) -> None:
 
 
 # -- what is to be forgotten --------------------------------------------------------------------
+
+
+def test_the_log_beside_it_stays_small(opened: Open, path: Path) -> None:
+    """A disk that it has filled could not be emptied of it any more."""
+    store = opened()
+    for _ in range(80):
+        for _ in range(20):
+            store.add("microphone", final(TEXT), time.time())
+        store.flush()
+    assert path.with_name(f"{path.name}-wal").stat().st_size < 700_000
+
+
+def test_a_thread_that_ends_is_said_to_keep_nothing(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bool:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(threading, "excepthook", lambda _arguments: None)
+    store = opened()
+    monkeypatch.setattr(store, "_write_batch", fail)
+    store.add("microphone", final(TEXT), time.time())
+    wait(lambda: store.problem == "a fault of ours")
 
 
 def fill(store: TranscriptStore, secret: range, total: int = 3000) -> None:

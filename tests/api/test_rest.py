@@ -344,7 +344,17 @@ def test_without_a_store_there_are_no_transcripts(start_daemon: Start, speech: n
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1", "/v1/", "/v2/health", "/v1/nothing", "/health", "/v1/health/x", "/redoc", "/%00", "/.."],
+    [
+        "/v1",
+        "/v1/",
+        "/v2/health",
+        "/v1/nothing",
+        "/health",
+        "/v1/health/x",
+        "/redoc",
+        "/%00",
+        "/..",
+    ],
 )
 def test_an_unknown_path_is_a_problem(daemon: DaemonProcess, path: str) -> None:
     answer = ask(daemon, path)
