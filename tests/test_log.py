@@ -151,7 +151,9 @@ def test_levels_are_syslogs(
     assert served.records()[0]["PRIORITY"] == priority
 
 
-@pytest.mark.parametrize("text", ["two\nlines", "a=b", "\nPRIORITY=0\n", "", "Ärger ☃", "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["two\nlines", "a=b", "\nPRIORITY=0\n", "", "Ärger ☃", "\udcff"], ids=ascii
+)
 def test_no_text_becomes_another_field(logger: logging.Logger, served: Journal, text: str) -> None:
     logger.info("%s", text, extra=fields("odd", text=text))
     [record] = served.records()
