@@ -151,9 +151,11 @@ def test_levels_are_syslogs(
     assert served.records()[0]["PRIORITY"] == priority
 
 
-@pytest.mark.parametrize(
-    "text", ["two\nlines", "a=b", "\nPRIORITY=0\n", "", "Ärger ☃", "\udcff"], ids=ascii
-)
+def test_what_is_no_utf_8_is_sent_all_the_same() -> None:
+    assert encode({"MESSAGE": "a\udcffb"}) == b"MESSAGE=a?b\n"
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "a=b", "\nPRIORITY=0\n", "", "Ärger ☃"])
 def test_no_text_becomes_another_field(logger: logging.Logger, served: Journal, text: str) -> None:
     logger.info("%s", text, extra=fields("odd", text=text))
     [record] = served.records()
