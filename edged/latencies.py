@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+import sys
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 MOST = 16_384
 """Latencies remembered, of all stages: some hours of a talkative day"""
-
-
-class Taken(NamedTuple):
-    """One latency."""
-
-    clock: float
-    """When it ended, CLOCK_MONOTONIC, seconds"""
-    stage: str
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +24,30 @@ class Span:
 
 
 class Latencies:
-    """The last latencies, forgotten with the daemon."""
+    """The last latencies, forgotten with the daemon, in memory that does not grow."""
 
     def __init__(self) -> None:
-        self._taken: deque[Taken] = deque(maxlen=MOST)
+        self._clocks = array("d", bytes(8 * MOST))
+        """When each ended, CLOCK_MONOTONIC, seconds"""
+        self._seconds = array("d", bytes(8 * MOST))
+        self._stages = [""] * MOST
+        self._count = 0
+        """Of all that were ever added"""
 
     def add(self, stage: str, seconds: float, clock: float) -> None:
-        self._taken.append(Taken(clock, stage, seconds))
+        place = self._count % MOST
+        self._clocks[place], self._seconds[place] = clock, seconds
+        self._stages[place] = sys.intern(stage)
+        self._count += 1
 
     def of(self, stage: str, now: float, seconds: float, parts: int) -> list[Span]:
         """The last `seconds` in equal parts, oldest first; those without any are left out."""
         length = seconds / parts
         found: dict[int, list[float]] = {}
-        for taken in self._taken:
-            age = now - taken.clock
-            if taken.stage == stage and 0 <= age < seconds:
-                found.setdefault(int(age / length), []).append(taken.seconds)
+        for place in range(min(self._count, MOST)):
+            age = now - self._clocks[place]
+            if self._stages[place] == stage and 0 <= age < seconds:
+                found.setdefault(int(age / length), []).append(self._seconds[place])
         return [_span((part + 0.5) * length, found[part]) for part in sorted(found, reverse=True)]
 
 
