@@ -135,6 +135,9 @@ class AsyncChannel(Generic[T]):
                 data = self._socket.recv(LARGEST_MESSAGE)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                # It has left something of ours unread, which is said before its own last words.
+                continue
             except OSError:
                 data = b""
             if not data:

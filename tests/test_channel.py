@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 
 from edged import channel
-from edged.messages import Audio, Close, Command, Mark, Open, Ping, decode_command, decode_report
+from edged.messages import (
+    Audio,
+    Close,
+    Command,
+    Loading,
+    Mark,
+    Open,
+    Ping,
+    decode_command,
+    decode_report,
+    encode,
+)
 
 
 def run(
@@ -94,3 +105,21 @@ def test_the_child_learns_that_the_daemon_is_gone() -> None:
         ours.close()
         with pytest.raises(EOFError):
             channel.Channel(theirs, decode_command).receive()
+
+
+def test_the_last_words_of_a_child_that_left_ours_unread_are_heard() -> None:
+    """The kernel tells of what was left unread before it hands out what was sent."""
+
+    async def main() -> None:
+        heard: list[Any] = []
+        ours, theirs = channel.channel_pair()
+        ended = asyncio.Event()
+        connection = channel.AsyncChannel(ours, decode_report, heard.append, ended.set)
+        connection.send(Ping(1))
+        with theirs:
+            theirs.send(encode(Loading("the last words")))
+        async with asyncio.timeout(5):
+            await ended.wait()
+        assert heard == [Loading("the last words")]
+
+    asyncio.run(main())

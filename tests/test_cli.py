@@ -307,13 +307,6 @@ def test_an_address_that_cannot_be_listened_on_is_one_line(edged: Edged, host: s
     assert host in complaint(done, 4)
 
 
-def test_a_store_that_is_no_database_is_one_line(edged: Edged) -> None:
-    path = edged.folder / "transcripts.sqlite"
-    path.write_text("This is a letter.\n" * 100)
-    done = edged("run", "--no-microphone", "--model", TINY, "--port", "0")
-    assert str(path) in complaint(done, 1)
-
-
 # -- listen -------------------------------------------------------------------------------------
 
 

@@ -296,9 +296,10 @@ class Stillness:
 def family(pid: int) -> list[int]:
     """A process and its children: a runtime may live in one of them."""
     found = [pid]
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # that thread has ended
-            found += [int(child) for child in path.read_text().split()]
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        for path in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # that thread has ended
+                found += [int(child) for child in path.read_text().split()]
     return found
 
 
