@@ -17,16 +17,27 @@ PATHS = frozenset(
 )
 """Where its files are. They hold nothing secret: a browser that has no token yet gets them, for
 they are what asks for it."""
+
+
+def headers(policy: str) -> dict[str, str]:
+    """Of everything that a browser shows, with what a page may load beside that."""
+    return {
+        "Content-Security-Policy": (
+            f"default-src 'none'; {policy}; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-cache",
+    }
+
+
 _HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    **headers(
+        "script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
         "require-trusted-types-for 'script'; trusted-types 'none'"
     ),
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
 }
 
 

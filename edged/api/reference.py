@@ -9,25 +9,16 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from edged.api.asyncapi import document
+from edged.api.page import headers
 
 Schema = dict[str, Any]
-STYLE = Path(__file__).parent / "static" / "reference.css"
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
+_HEADERS = headers("style-src 'self'; img-src data:")
 
 router = APIRouter(include_in_schema=False)
 
@@ -40,11 +31,6 @@ async def asyncapi() -> Response:
 @router.get("/docs")
 async def reference(request: Request) -> Response:
     return HTMLResponse(page(request.app.openapi(), document()), headers=_HEADERS)
-
-
-@router.get("/reference.css")
-async def style() -> Response:
-    return FileResponse(STYLE, media_type="text/css", headers=_HEADERS)
 
 
 def page(openapi: Schema, asyncapi: Schema) -> str:

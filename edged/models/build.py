@@ -41,6 +41,7 @@ from edged.models.store import (
     fingerprints,
     part_of,
     read_model,
+    written,
 )
 from edged.models.work import work_name
 from edged.recognizer import Recognizer
@@ -78,16 +79,8 @@ def build_model(
     Raises ModelError when the source is broken, the folder cannot be written, or a part does not
     write what float32 writes.
     """
-    try:
-        with remade(target) as work:
-            _Build(files, target, work, open_recognizer, parts, progress).run()
-    except OSError as error:
-        raise ModelError(
-            f"{target} cannot be written ({error.strerror}). "
-            "Free it, or choose another place with EDGED_CACHE_DIR",
-            path=target,
-            code="cache_unwritable",
-        ) from error
+    with written(target), remade(target) as work:
+        _Build(files, target, work, open_recognizer, parts, progress).run()
     progress("done", 1.0)
     return read_model(target)
 
@@ -182,9 +175,8 @@ class _Build:
         graph = decoder(weights)
         moments = calibration.Moments(graph, activations(graph))
         for name in model.gate:
-            recorder.listen()
-            reference.start().advance(read_clip(model.path(name)))
-            moments.show(recorder.heard()["decoder"])
+            clip = read_clip(model.path(name))
+            moments.show(recorder.heard(reference, [clip])["decoder"])
         return moments.found()
 
     def _check(self, text: str, gate: Mapping[str, str]) -> None:

@@ -24,6 +24,7 @@ from edged.errors import ModelError
 from edged.models.quantize import Range
 from edged.models.trial import Trial
 from edged.provider import Opener, Session, Tensor, Value
+from edged.recognizer import Recognizer
 
 METHODS = ("minmax", "entropy", "percentile")
 BINS = 1024
@@ -64,13 +65,12 @@ class Recorder:
         network = self.networks[path.name.partition(".")[0]] = Network(path, parallel)
         return _Recorded(self._opener(path, parallel), network)
 
-    def listen(self) -> None:
-        """Begin to remember what the graphs are given."""
+    def heard(self, recognizer: Recognizer, clips: Iterable[np.ndarray]) -> dict[str, list[Feed]]:
+        """What each graph is given while these are recognised, word after word."""
         for network in self.networks.values():
             network.feeds = []
-
-    def heard(self) -> dict[str, list[Feed]]:
-        """What each was given since; it is forgotten here."""
+        for clip in clips:
+            recognizer.start().advance(clip)
         found = {name: network.feeds or [] for name, network in self.networks.items()}
         for network in self.networks.values():
             network.feeds = None

@@ -45,6 +45,7 @@ from edged.models.store import (
     fingerprints,
     part_of,
     read_model,
+    written,
 )
 from edged.models.work import product_bytes
 from edged.recognizer import SAMPLE_RATE, Recognizer
@@ -154,16 +155,8 @@ def derive(
     _refuse_name(wish.output, store)
     _refuse_source(source)
     target = store.folder / wish.output
-    try:
-        with remade(target) as work:
-            return _Derivation(source, wish, work, open_recognizer, progress).run()
-    except OSError as error:
-        raise ModelError(
-            f"{target} cannot be written ({error.strerror}). "
-            "Free it, or choose another place with EDGED_CACHE_DIR",
-            path=target,
-            code="cache_unwritable",
-        ) from error
+    with written(target), remade(target) as work:
+        return _Derivation(source, wish, work, open_recognizer, progress).run()
 
 
 def _refuse_source(source: Model) -> None:
@@ -314,11 +307,8 @@ class _Derivation:
                 observer.show(heard[name])
 
     def _heard(self, clips: Sequence[np.ndarray]) -> dict[str, list[Feed]]:
-        """What each graph is given while these are recognised, word after word."""
-        self._recorder.listen()
-        for clip in clips:
-            self._float.start().advance(clip)
-        heard = self._recorder.heard()
+        """What each graph is given for these. Raises ModelError where one is given nothing."""
+        heard = self._recorder.heard(self._float, clips)
         silent = [name for name, feeds in heard.items() if not feeds]
         if silent:
             raise ModelError(

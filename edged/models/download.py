@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from edged import __version__
 from edged.errors import ModelError
+from edged.models.store import written
 
 TIMEOUT_SECONDS = 30.0
 """Without a byte"""
@@ -84,20 +85,13 @@ def download(
     if expected.sha256 and target.exists() and _sha256(target) == expected.sha256:
         return expected.sha256
     partial = target.with_name(f"{target.name}.partial")
-    try:
+    with written(target):
         partial.parent.mkdir(parents=True, exist_ok=True)
         _fetch_all(url, partial, expected, progress)
         digest = _checked(url, partial, expected)
         partial.replace(target)
         _mark(partial).unlink(missing_ok=True)
-    except OSError as error:
-        raise ModelError(
-            f"{target} cannot be written ({error.strerror}). "
-            "Free it, or choose another place with EDGED_CACHE_DIR",
-            path=target,
-            code="cache_unwritable",
-        ) from error
-    return digest
+        return digest
 
 
 def _fetch_all(url: str, partial: Path, expected: Expected, progress: Progress) -> None:

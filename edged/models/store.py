@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,20 @@ def part_of(path: str) -> Part | None:
     precision, _, rest = path.partition("/")
     name, _, _ = rest.partition("/")
     return (precision, FORMAT_OF.get(Path(name).suffix, OWN)) if rest else None
+
+
+@contextmanager
+def written(target: Path) -> Iterator[None]:
+    """Where the disk does not take it, a ModelError says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(
+            f"{target} cannot be written ({error.strerror}). "
+            "Free it, or choose another place with EDGED_CACHE_DIR",
+            path=target,
+            code="cache_unwritable",
+        ) from error
 
 
 def fingerprints(folder: Path) -> dict[str, dict[str, Any]]:

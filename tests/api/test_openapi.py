@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.api.http import ask
+from tests.api.references import follow, references
 from tests.daemon import DaemonProcess
 
 
@@ -84,18 +85,5 @@ def test_errors_have_the_media_type_that_they_are_sent_with(reference: dict[str,
 
 
 def test_every_reference_leads_somewhere(reference: dict[str, Any]) -> None:
-    def references(node: Any) -> Iterator[str]:
-        if isinstance(node, dict):
-            if isinstance(target := node.get("$ref"), str):
-                yield target
-            for value in node.values():
-                yield from references(value)
-        elif isinstance(node, list):
-            for value in node:
-                yield from references(value)
-
     for target in references(reference):
-        node: Any = reference
-        for part in target.removeprefix("#/").split("/"):
-            node = node[part]
-        assert node
+        follow(reference, target)

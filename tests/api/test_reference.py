@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any, get_args
 
@@ -15,6 +14,7 @@ from websockets.sync.client import connect
 
 from edged.messages import Event, Order
 from tests.api.http import ask
+from tests.api.references import follow, references
 from tests.client import recognize
 from tests.daemon import DaemonProcess
 
@@ -38,20 +38,7 @@ def test_every_reference_leads_somewhere(asyncapi: dict[str, Any]) -> None:
     targets = set(references(asyncapi))
     assert len(targets) > 20
     for target in targets:
-        node: Any = asyncapi
-        for part in target.removeprefix("#/").split("/"):
-            node = node[part]
-
-
-def references(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if isinstance(target := node.get("$ref"), str):
-            yield target
-        for value in node.values():
-            yield from references(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from references(value)
+        follow(asyncapi, target)
 
 
 def test_it_names_all_messages(asyncapi: dict[str, Any]) -> None:

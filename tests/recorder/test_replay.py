@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import soundfile
 
 from edged.messages import Final, Gap, Guessed, Introduced, Judged, Mute, Partial, Playback, Said
 from edged.recorder.lines import Line, Sound, decode_line
@@ -54,14 +53,20 @@ def said(folder: Path) -> list[Said]:
 
 @pytest.fixture(scope="module")
 def flight(tmp_path_factory: pytest.TempPathFactory, speech: np.ndarray) -> Path:
-    """What is left of 21 s of speech, as fast as it goes, with a worker killed on the way."""
+    """What is left of 21 s of speech, with a worker killed half-way."""
     folder = tmp_path_factory.mktemp("flight")
-    soundfile.write(folder / "speech.wav", speech[: 21 * RATE], RATE, subtype="PCM_16")
-    flags = (*FLAGS, "--source", f"fast:{folder / 'speech.wav'}")
+    halves = folder / "first.pcm", folder / "second.pcm"
+    pcm = np.round(speech[: 21 * RATE] * 32767).astype("<i2")
+    for path, samples in zip(halves, np.array_split(pcm, 2), strict=True):
+        samples.tofile(path)
+    killed = folder / "killed"
+    waiting = f"until [ -e {killed} ]; do sleep 0.05; done"
+    flags = (*FLAGS, "--source", f"program:cat {halves[0]}; {waiting}; cat {halves[1]}")
     daemon = DaemonProcess(folder, flags, {"recorder_enabled": 1})
     ring = folder / "recordings"
     daemon.wait(lambda: len(said(ring)) >= 2)
     daemon.worker().kill()
+    killed.touch()
     daemon.wait(lambda: len(said(ring)) >= 5)
     assert daemon.stop() == 0
     return ring
