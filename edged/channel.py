@@ -48,6 +48,12 @@ class Channel(Generic[T]):
         """Send one message. Raises OSError when the daemon is gone."""
         self._socket.send(encode(message))
 
+    def wait(self, other: int) -> None:
+        """Until there is a message, or another descriptor can be read."""
+        self._poll.register(other, select.POLLIN)
+        self._poll.poll()
+        self._poll.unregister(other)
+
     def receive(self, timeout: float | None = None) -> tuple[T, list[int]] | None:
         """The next message and its descriptors, or None after `timeout` seconds.
 

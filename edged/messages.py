@@ -114,9 +114,12 @@ class Ping(Message, tag="ping", frozen=True):
 
 
 class Pace(Message, tag="pace", frozen=True):
-    """Make partials so many times less often than usual."""
+    """How to go about it."""
 
     factor: float
+    """Partials are made so many times less often than usual"""
+    lanes: int = 0
+    """Utterances that may be recognised at the same time; 0: as many as it can"""
 
 
 class Canary(Message, tag="canary", frozen=True):
@@ -240,6 +243,12 @@ class Working(Message, tag="working", frozen=True):
     final: bool
 
 
+class Worked(Message, tag="worked", frozen=True):
+    """It has recognised them."""
+
+    stream: int
+
+
 class Judged(Message, tag="judged", frozen=True):
     """What the detector said of the windows from `start` to `end`. For a trace."""
 
@@ -275,6 +284,10 @@ class Pong(Message, tag="pong", frozen=True):
     """Seconds of them in the voice detector"""
     audio: float = 0.0
     """Seconds of audio that it has gone through"""
+    partials: float = 0.0
+    """Seconds of its work that went into partials, which could have been left out"""
+    stuck: float = 0.0
+    """Seconds that the oldest of what it recognises just now has taken so far"""
 
 
 class Sang(Message, tag="sang", frozen=True):
@@ -291,6 +304,7 @@ Report = (
     | Said
     | Passed
     | Working
+    | Worked
     | Judged
     | Guessed
     | Pong

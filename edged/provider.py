@@ -82,7 +82,8 @@ class SessionOptions:
 
 
 class Session(ABC):
-    """A graph, loaded on one device. Used by one thread at a time."""
+    """A graph, loaded on one device. Used by one thread at a time, not always the same, unless its
+    provider is `concurrent`."""
 
     device: Device
     """Where it runs in fact."""
@@ -224,6 +225,8 @@ class ExecutionProvider(ABC):
     name: ClassVar[str]
     formats: ClassVar[frozenset[str]]
     """File endings that it opens, e.g. {".onnx"}, on any device"""
+    concurrent: ClassVar[bool] = False
+    """Whether several threads may run one session, each for itself, at the same time"""
     packages: ClassVar[Sequence[str]] = ()
     """Distributions any of which brings the runtime: its version is known without importing it"""
 

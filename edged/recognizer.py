@@ -121,6 +121,9 @@ class Recognizer(ABC):
 
     family: ClassVar[str]
     """The `family` of model.toml that it drives."""
+    concurrent: ClassVar[bool] = False
+    """Whether several of its decodings may be used at the same time, each by one thread, where the
+    provider is `concurrent` as well. Otherwise by one thread at a time, not always the same."""
 
     @classmethod
     def describe(cls, folder: Path) -> Description | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 from edged.messages import Rung, Working
 
@@ -17,19 +18,30 @@ class Blame:
     """Remembers how workers have ended."""
 
     def __init__(self) -> None:
-        self._working: Working | None = None
-        self._deaths = 0
-        """Workers in a row that ended at `_working`"""
+        self.suspects: dict[Working, int] = {}
+        """What workers were at when they ended, and how many in a row did"""
         self._rung: Rung | None = None
         self._faults: deque[float] = deque(maxlen=FAULTS)
 
-    def samples(self, working: Working | None, fault: bool) -> bool:
-        """A worker has ended at these samples: whether they are to blame."""
-        if working is None:
-            return False
-        self._deaths = self._deaths + 1 if working == self._working else 1
-        self._working = working
-        return self._deaths >= (DEATHS if fault else KILLS)
+    def samples(self, working: Collection[Working], fault: bool) -> Working | None:
+        """A worker has ended while it was at these samples: which of them are to blame.
+
+        Of several at once the first may only have stood beside the guilty ones: where there are
+        suspects, let a worker recognise one utterance at a time.
+        """
+        if not working:
+            return None
+        self.suspects = {each: self.suspects.get(each, 0) + 1 for each in working}
+        most = max(self.suspects, key=lambda each: self.suspects[each])
+        return most if self.suspects[most] >= (DEATHS if fault else KILLS) else None
+
+    def survived(self, stream: int, position: float) -> bool:
+        """A worker has gone past the samples before `position`, or the stream is closed: whether
+        that was the last suspect."""
+        cleared = [s for s in self.suspects if s.stream == stream and s.end <= position]
+        for suspect in cleared:
+            del self.suspects[suspect]
+        return bool(cleared) and not self.suspects
 
     def rung(self, rung: Rung, fault: bool, now: float) -> bool:
         """A worker of this rung has ended: whether the rung is to blame."""
@@ -42,6 +54,5 @@ class Blame:
 
     def forget(self) -> None:
         """What was blamed is dealt with."""
-        self._working = None
-        self._deaths = 0
+        self.suspects = {}
         self._faults.clear()

@@ -2,12 +2,15 @@
 
 Sans-I/O: no clock, no thread, no socket. What ends an utterance depends on samples alone, so a
 replay from `resume` writes the same finals. Only the partials depend on when one asks for them.
+
+Between `Working` and `Worked` nothing is used but the recogniser and the audio, so that another
+thread may do that part.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 
@@ -25,6 +28,7 @@ from edged.messages import (
     Said,
     SpokenToken,
     SpokenWord,
+    Worked,
     Working,
 )
 from edged.recognizer import SAMPLE_RATE, Decoding, Hypothesis, Recognizer, VoiceDetector
@@ -141,6 +145,7 @@ class Pipeline:
         start, end = self._endpointer.start, self.position
         yield Working(self._stream, start, end, final=False)
         hypothesis = self._utterance.decoding.advance(self._view(start, end))
+        yield Worked(self._stream)
         yield from self._guessed(hypothesis, end, final=False)
         yield from self._hear(hypothesis, end)
 
@@ -223,10 +228,16 @@ class Pipeline:
         assert self._utterance is not None
         start = self._endpointer.start
         end = self._endpointer.end_of(self.position if latest is None else latest)
+        self._utterance.guess = guess = yield from self._decode(start, end)
+        yield from self._guessed(guess, end, final=True)
+        yield from self._hear(guess, end)
+
+    def _decode(self, start: int, end: int) -> Generator[Report, None, Hypothesis]:
+        assert self._utterance is not None
         yield Working(self._stream, start, end, final=True)
-        self._utterance.guess = self._utterance.decoding.finish(self._view(start, end), self._words)
-        yield from self._guessed(self._utterance.guess, end, final=True)
-        yield from self._hear(self._utterance.guess, end)
+        hypothesis = self._utterance.decoding.finish(self._view(start, end), self._words)
+        yield Worked(self._stream)
+        return hypothesis
 
     def _reach(self, mark: Mark) -> Iterator[Report]:
         yield from self._judge_rest()
@@ -243,9 +254,8 @@ class Pipeline:
         yield from self._judge_rest()
         start = self._endpointer.start
         cut = self._quietest()
-        yield Working(self._stream, start, cut, final=True)
-        self._utterance.guess = self._utterance.decoding.finish(self._view(start, cut), self._words)
-        yield from self._guessed(self._utterance.guess, cut, final=True)
+        self._utterance.guess = guess = yield from self._decode(start, cut)
+        yield from self._guessed(guess, cut, final=True)
         yield self._finish(cut, cut, "limit", end=cut)
 
     def _quietest(self) -> int:

@@ -29,6 +29,7 @@ from edged.messages import (
     Refused,
     Report,
     Rung,
+    Worked,
     Working,
     decode_report,
 )
@@ -91,8 +92,8 @@ class WorkerProcess:
         """What it said of its work when it was last asked"""
         self.lag = 0.0
         """How far live audio was ahead of it when it was last asked, in seconds"""
-        self.working: Working | None = None
-        """What it was about to recognise when it was last heard of"""
+        self.working: dict[int, Working] = {}
+        """What it was recognising when it was last heard of, by stream"""
         self._process = process
         self._on_report = on_report
         self._channel = channel.AsyncChannel(sock, decode_report, self._take, self._hung_up)
@@ -173,7 +174,9 @@ class WorkerProcess:
             case Failed():
                 self.failed = report
             case Working():
-                self.working = report
+                self.working[report.stream] = report
+            case Worked():
+                self.working.pop(report.stream, None)
             case _:
                 self._on_report(report)
 
@@ -218,6 +221,7 @@ class WorkerProcess:
             self.send(Ping(self._pings))
         elif now - max(self._asked, self._heard) > hang_seconds:
             self._hung = True
+        self._hung = self._hung or self.work.stuck > hang_seconds
 
     async def _dump_and_kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):

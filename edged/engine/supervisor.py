@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -415,6 +416,7 @@ class Supervisor:
         """Forget a stream at once."""
         if self._streams.pop(stream.number, None):
             self._tell(Close(stream.number))
+            self._clear(stream.number, math.inf)
             self._see(stream, Close(stream.number))
             stream.close()
 
@@ -513,6 +515,9 @@ class Supervisor:
             return
         if isinstance(report, (Said, Passed)):
             self._progressed = True
+            self._clear(
+                report.stream, report.resume if isinstance(report, Said) else report.position
+            )
         stream = self._streams.get(report.stream)
         if stream is None:
             return
@@ -523,6 +528,11 @@ class Supervisor:
         if isinstance(report, Said):
             self._watch(stream, report)
         stream.take(report)
+
+    def _clear(self, stream: int, position: float) -> None:
+        """Samples before this one have killed nobody."""
+        if self._blame.survived(stream, position) and self._worker and self._ready.is_set():
+            self._settle(self._worker)
 
     def _watch(self, stream: Stream, said: Said) -> None:
         """What a final tells of the engine's health."""
@@ -624,7 +634,7 @@ class Supervisor:
     def _settle(self, worker: WorkerProcess) -> None:
         """The worker and everybody else learn which step serves."""
         pace = self.ladder.step.pace
-        worker.send(Pace(pace))
+        worker.send(Pace(pace, lanes=1 if self._blame.suspects else 0))
         self._change(EngineState(self.ladder.requested, worker.rung, self.ladder.reason, pace))
 
     def _change(self, state: EngineState) -> None:
@@ -643,14 +653,14 @@ class Supervisor:
         )
         self._change(EngineState(self.ladder.requested, None, end.reason))
         now = time.monotonic()
-        guilty = self._blame.samples(worker.working, end.fault)
+        guilty = self._blame.samples(worker.working.values(), end.fault)
         unfit = self._blame.rung(worker.rung, end.fault, now) or end.behind or end.failed
         lower = self.ladder.next_rung
         if lower is not None and (guilty or unfit) and not self.ladder.pinned:
             self._leave(lower, f"{worker.rung}: {end.reason}", end.cause)
             self._blame.forget()
-        elif guilty and worker.working is not None:
-            self._skip(worker.working)
+        elif guilty:
+            self._skip(guilty)
             self._blame.forget()
 
     def _leave(self, lower: int, reason: str, cause: str) -> None:

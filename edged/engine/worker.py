@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from edged import channel, paths
 from edged.elsewhere import require
+from edged.engine.lanes import Lanes
 from edged.errors import EdgedError
 from edged.messages import (
     Audio,
@@ -31,7 +34,6 @@ from edged.messages import (
     Command,
     Failed,
     Guessed,
-    Heard,
     Loading,
     Mark,
     Open,
@@ -43,22 +45,13 @@ from edged.messages import (
     Report,
     Rung,
     Sang,
-    Working,
+    Worked,
     decode_command,
 )
 from edged.recognizer import SAMPLE_RATE
 
-TURN = 2 * SAMPLE_RATE
-"""Samples of a backlog that one stream may work off before the others get their turn"""
-FIRST_PARTIAL = 0.06
-"""Seconds of new audio between partials until the first word is shown"""
-PARTIAL_GROWTH = 0.08
-"""The same, as a share of the utterance's length: a long text needs fewer updates, and each costs
-more"""
-PARTIAL_SHARE = 0.4
-"""Largest share of the time that partials of one stream may take"""
-BEHIND = SAMPLE_RATE
-"""Lag in samples from which partials are left out"""
+if TYPE_CHECKING:
+    from edged.engine.schedule import Served
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
@@ -67,6 +60,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     detector: str = "silero"
     encoder_threads: int = 2
     decoder_threads: int = 1
+    lanes: int = 2
+    """Utterances that may be recognised at the same time, where the runtime can"""
     processors: list[int] = []
     """Numbers of those it may use; all, if none"""
     partial_interval: float = 0.3
@@ -78,53 +73,6 @@ class WorkerOptions(msgspec.Struct, frozen=True):
         """Threads for a graph whose operators are worth sharing, or for one whose are not."""
         wanted = self.encoder_threads if parallel else self.decoder_threads
         return min(wanted, os.cpu_count() or 1)
-
-
-class _Stream:
-    """One stream on this worker."""
-
-    def __init__(self, command: Open, fd: int, engine: _Engine) -> None:
-        from edged.audio.ring import AudioRing
-        from edged.engine.endpointer import rules
-        from edged.engine.pipeline import Pipeline
-
-        self.ring = AudioRing(fd)
-        self.written = command.position
-        self.wants_partials = command.partials
-        self.live = command.live
-        self.shown = False
-        self._interval = engine.partial_interval
-        self.cost = 0.0
-        """Seconds that the last partial took"""
-        self.pipeline = Pipeline(
-            command.stream,
-            self.ring.view,
-            engine.detector,
-            engine.recognizer,
-            command.position,
-            command.floor,
-            command.words,
-            rules(command.turns),
-            command.tokens,
-            command.trace,
-        )
-
-    @property
-    def behind(self) -> int:
-        return self.written - self.pipeline.position
-
-    def advance(self) -> Iterable[Report]:
-        return self.pipeline.advance(min(self.written, self.pipeline.position + TURN))
-
-    def overdue(self, speakers: int, pace: float) -> float:
-        """How much later than wished the next partial is, in seconds; negative: not yet due."""
-        silent = not self.pipeline.speaking or self.pipeline.falling_silent
-        if not self.wants_partials or silent or self.behind > BEHIND:
-            return -1.0
-        interval = self._interval if self.shown else FIRST_PARTIAL
-        growth = self.pipeline.spoken / SAMPLE_RATE * PARTIAL_GROWTH
-        wished = max(interval, growth, self.cost / PARTIAL_SHARE) * speakers * pace
-        return self.pipeline.unheard / SAMPLE_RATE - wished
 
 
 class _Engine:
@@ -157,6 +105,8 @@ class _Engine:
             verdict.result()  # a broken file is the better explanation
             raise
         verdict.result()
+        shared = self._provider.concurrent and recognizer.concurrent
+        self.lanes = max(1, min(options.lanes, os.cpu_count() or 1)) if shared else 1
         self.load_seconds = time.monotonic() - started
         self.check_seconds = self._check(model)
         self.digest = model.digest(rung.precision, self._provider.formats_on(rung.device))
@@ -267,48 +217,40 @@ class _Verification:
 
 
 class Worker:
-    """The loop: take what came, go on with every stream, then one partial."""
+    """The loop: take what came, listen to every stream, hand out what is to be recognised."""
 
     def __init__(self, connection: channel.Channel[Command], engine: _Engine) -> None:
         self._channel = connection
         self._engine = engine
-        self._streams: dict[int, _Stream] = {}
+        self._lanes = Lanes(engine.lanes)
+        self._streams: dict[int, Served] = {}
         self._pace = 1.0
-        self._worked = 0.0
-        """Seconds"""
+        self._listened = 0.0
+        """Seconds that were spent on everything but recognising"""
         self._heard = 0
         """Samples"""
-        self._began = 0.0
-        """When it last began to recognise something"""
+        self._partials = 0.0
+        """Seconds that were spent on partials"""
+        self._partials_at_work = 0
 
     def run(self) -> None:
         """For ever. Raises EdgedError when the rung fails."""
         while True:
-            self._receive(0 if self._busy() else None)
+            if not any(stream.can_go_on for stream in self._streams.values()):
+                self._channel.wait(self._lanes.bell)
             started = time.monotonic()
-            for stream in list(self._streams.values()):
-                before = stream.pipeline.position
-                self._report(stream, stream.advance())
-                self._heard += stream.pipeline.position - before
-            self._partial()
-            self._worked += time.monotonic() - started
-
-    def _busy(self) -> bool:
-        if any(s.pipeline.can_go_on(s.written) for s in self._streams.values()):
-            return True
-        return self._next_partial() is not None
-
-    def _receive(self, timeout: float | None) -> None:
-        """Wait for a command, then take all that are there."""
-        received = self._channel.receive(timeout)
-        while received is not None:
-            self._obey(*received)
-            received = self._channel.receive(0)
+            while (received := self._channel.receive(0)) is not None:
+                self._obey(*received)
+            self._lanes.collect()
+            for stream in self._streams.values():
+                self._listen(stream)
+            self._hand_out()
+            self._listened += time.monotonic() - started
 
     def _obey(self, command: Command, fds: list[int]) -> None:
         match command:
             case Open():
-                self._streams[command.stream] = _Stream(command, fds[0], self._engine)
+                self._streams[command.stream] = self._open(command, fds[0])
             case Audio():
                 if command.stream in self._streams:
                     self._streams[command.stream].written = command.written
@@ -317,55 +259,101 @@ class Worker:
                     self._streams[command.stream].pipeline.mark(command)
             case Close():
                 if stream := self._streams.pop(command.stream, None):
-                    stream.ring.close()
+                    stream.close()
             case Pace():
                 self._pace = command.factor
+                self._lanes.count = command.lanes or self._engine.lanes
             case Ping():
                 self._channel.send(self._pong(command.number))
             case Canary():
-                self._engine.sing()
-                self._channel.send(Sang())
+                self._lanes.do(self._engine.sing, lambda: self._channel.send(Sang()))
+
+    def _open(self, command: Open, fd: int) -> Served:
+        from edged.audio.ring import AudioRing
+        from edged.engine.endpointer import rules
+        from edged.engine.pipeline import Pipeline
+        from edged.engine.schedule import Served
+
+        ring = AudioRing(fd)
+        pipeline = Pipeline(
+            command.stream,
+            ring.view,
+            self._engine.detector,
+            self._engine.recognizer,
+            command.position,
+            command.floor,
+            command.words,
+            rules(command.turns),
+            command.tokens,
+            command.trace,
+        )
+        return Served(
+            ring,
+            pipeline,
+            partials=command.partials,
+            live=command.live,
+            interval=self._engine.partial_interval,
+        )
 
     def _pong(self, number: int) -> Pong:
-        detecting = round(self._engine.detector.seconds, 4)
-        audio = round(self._heard / SAMPLE_RATE, 3)
-        return Pong(number, self._lag(), round(self._worked, 4), detecting, audio)
+        return Pong(
+            number,
+            self._lag(),
+            busy=round(self._listened + self._lanes.seconds, 4),
+            detecting=round(self._engine.detector.seconds, 4),
+            audio=round(self._heard / SAMPLE_RATE, 3),
+            partials=round(self._partials, 4),
+            stuck=round(self._lanes.longest, 3),
+        )
 
     def _lag(self) -> float:
         live = (s.behind for s in self._streams.values() if s.live)
         return max(live, default=0) / SAMPLE_RATE
 
-    def _report(self, stream: _Stream, reports: Iterable[Report]) -> None:
-        for report in reports:
-            if stream.wants_partials or not isinstance(report, Heard):
-                self._send(report)
-
-    def _send(self, report: Report) -> None:
-        if isinstance(report, Working):
-            self._began = time.monotonic()
-        elif isinstance(report, Guessed):
-            seconds = round(time.monotonic() - self._began, 4)
-            report = msgspec.structs.replace(report, seconds=seconds)
-        self._channel.send(report)
-
-    def _next_partial(self) -> _Stream | None:
-        speakers = sum(s.pipeline.speaking for s in self._streams.values())
-        if not speakers:
-            return None
-        overdue = [(s.overdue(speakers, self._pace), s) for s in self._streams.values()]
-        late, stream = max(overdue, key=lambda pair: pair[0])
-        return stream if late >= 0 else None
-
-    def _partial(self) -> None:
-        stream = self._next_partial()
-        if stream is None:
+    def _listen(self, stream: Served) -> None:
+        if not stream.can_go_on:
             return
-        started = time.monotonic()
-        stream.shown = False
-        for report in stream.pipeline.partial():
-            stream.shown = stream.shown or isinstance(report, Heard)
-            self._send(report)
-        stream.cost = time.monotonic() - started
+        before = stream.pipeline.position
+        for report in stream.go_on():
+            self._channel.send(_timed(report, stream.took))
+        self._heard += stream.pipeline.position - before
+
+    def _hand_out(self) -> None:
+        while self._lanes.free > 0 and (stream := self._next()):
+            assert stream.wanted is not None
+            self._channel.send(stream.wanted)
+            self._partials_at_work += not stream.wanted.final
+            stream.at_work = True
+            self._lanes.do(stream.recognise, partial(self._recognised, stream))
+
+    def _next(self) -> Served | None:
+        """Whose turn it is."""
+        from edged.engine.schedule import next_final, next_partial
+
+        streams = self._streams.values()
+        if final := next_final(streams, time.monotonic()):
+            return final
+        # Where there are several lanes one is kept for finals.
+        if self._partials_at_work < max(1, self._lanes.count - 1) and (
+            stream := next_partial(streams, self._pace)
+        ):
+            stream.begin_partial()
+            return stream
+        return next_final(streams, math.inf)
+
+    def _recognised(self, stream: Served) -> None:
+        assert stream.wanted is not None
+        if not stream.wanted.final:
+            self._partials_at_work -= 1
+            self._partials += stream.took
+        self._channel.send(Worked(stream.wanted.stream))
+        stream.recognised()
+
+
+def _timed(report: Report, seconds: float) -> Report:
+    if isinstance(report, Guessed):
+        return msgspec.structs.replace(report, seconds=round(seconds, 4))
+    return report
 
 
 def keep_to(processors: Sequence[int]) -> None:

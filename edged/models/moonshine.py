@@ -83,6 +83,7 @@ class Moonshine(Recognizer):
     """One Moonshine model in one precision."""
 
     family: ClassVar[str] = "moonshine"
+    concurrent: ClassVar[bool] = True
 
     def __init__(self, model: Model, precision: str, open_session: OpenSession) -> None:
         self._tokenizer = Tokenizer(model.path("tokenizer.bin"))

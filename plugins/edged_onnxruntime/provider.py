@@ -33,6 +33,7 @@ class OnnxRuntime(ExecutionProvider):
 
     name: ClassVar[str] = "onnxruntime"
     formats: ClassVar[frozenset[str]] = frozenset({".onnx"})
+    concurrent: ClassVar[bool] = True
     packages: ClassVar[Sequence[str]] = (
         "onnxruntime",
         "onnxruntime-gpu",
