@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bench import corpus, report, scoring
-from bench.client import Exchange, exchange
 from bench.corpus import Utterance
-from bench.processes import complaints, running
-from tests.daemon import DaemonProcess
+from edged.bench.client import Exchange, exchange
+from edged.bench.daemon import DaemonProcess, running
 
 CONNECTIONS = 4
 WORST = 15
@@ -90,7 +89,7 @@ def _measure(model: str, daemon: DaemonProcess, options: argparse.Namespace) -> 
         alarms = _listen_to_noise(daemon.url, options.corpus)
         _print_alarms(model, alarms)
         measured["noise"] = [asdict(alarm) for alarm in alarms]
-    measured["log"] = complaints(daemon)
+    measured["log"] = daemon.complaints()
     report.print_complaints(model, measured["log"])
     return measured
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from bench import corpus, report
-from bench.client import exchange
-from bench.processes import running
+from edged.bench.client import exchange
+from edged.bench.daemon import running
 
 BINS = 10
 """Of equal width, for the expected calibration error"""

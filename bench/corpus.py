@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from bench.environment import ROOT
-
+ROOT = Path(__file__).parent.parent
 FOLDER = ROOT.parent / "shared" / "corpus"
 RATE = 16000
 """Hertz, of all audio here"""

@@ -25,10 +25,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from bench import corpus, report
-from bench.client import CHUNK, Arrival, Exchange, Pacer, StreamClient, send_paced
 from bench.corpus import RATE
-from bench.environment import ROOT
-from bench.streaming import speech_bounds
+from edged.bench.client import CHUNK, Arrival, Exchange, Pacer, StreamClient, send_paced
+from edged.bench.figures import spread
+from edged.bench.hearing import speech_bounds
 from tests.daemon import DaemonProcess
 
 SILENCE_SECONDS = 1.2
@@ -146,7 +146,7 @@ def _listening(model: str, idle: int) -> Iterator[tuple[DaemonProcess, Microphon
 def _crowd(daemon: DaemonProcess, idle: int) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "bench.bystanders", daemon.url, str(idle)]
     with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=corpus.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -176,15 +176,12 @@ def _stream(daemon: DaemonProcess, samples: np.ndarray) -> Exchange:
 
 
 def _compare(seconds: dict[str, dict[str, list[float]]], way: str) -> dict[str, Any]:
-    spread = {
-        situation: {f"p{p}": report.percentile(ways[way], p) for p in (50, 95, 99)}
-        for situation, ways in seconds.items()
-    }
-    quiet, crowd = spread[QUIET], spread[CROWD]
-    ratio = {p: round((crowd[p] or 0) / (quiet[p] or 1), 3) for p in quiet}
+    spreads = {situation: spread(ways[way]) for situation, ways in seconds.items()}
+    quiet, crowd = spreads[QUIET], spreads[CROWD]
+    ratio = {p: round((crowd[p] or 0) / (quiet[p] or 1), 3) for p in ("p50", "p95", "p99")}
     return {
         "finals": {situation: len(ways[way]) for situation, ways in seconds.items()},
-        **spread,
+        **spreads,
         "ratio": ratio,
         "seconds": {situation: ways[way] for situation, ways in seconds.items()},
     }

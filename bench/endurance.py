@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from bench import corpus, displays, report
-from bench.client import CHUNK, Exchange, Pacer, StreamClient
+from bench import corpus, report
 from bench.corpus import RATE
-from bench.processes import complaints, memory, running
-from tests.daemon import DaemonProcess
+from edged.bench import displays
+from edged.bench.client import CHUNK, Exchange, Pacer, StreamClient
+from edged.bench.daemon import DaemonProcess, running
+from edged.bench.figures import percentile
+from edged.bench.processes import memory, worker_of
 
 WARM_UP_SECONDS = 120.0
 """Left out of the slopes: allocators and caches fill"""
@@ -72,7 +74,7 @@ class _Sampler(threading.Thread):
     def _sample(self, at: float) -> Sample:
         late = self._pacer.behind
         lag = _lag(self._client)
-        processes = memory(self._daemon_process)
+        processes = memory(self._daemon_process.pid)
         return Sample(
             at=at,
             pss=sum(process.pss for process in processes),
@@ -113,13 +115,13 @@ def _measure(daemon: DaemonProcess, options: argparse.Namespace) -> dict[str, An
     speech = [utterance.path for utterance in corpus.utterances(options.corpus)]
     random.Random(corpus.SEED).shuffle(speech)
     noise = [track.path for track in corpus.noise_tracks(options.corpus)]
-    worker = daemon.worker().pid
+    worker = worker_of(daemon.pid)
     phases = {
         "speech": _phase(daemon, speech, options),
         "noise": _phase(daemon, noise, options),
     }
-    replaced = daemon.worker().pid != worker
-    return {**phases, "worker_replaced": replaced, "log": complaints(daemon)}
+    replaced = worker_of(daemon.pid) != worker
+    return {**phases, "worker_replaced": replaced, "log": daemon.complaints()}
 
 
 # -- one phase ----------------------------------------------------------------------------------
@@ -201,9 +203,7 @@ def _lag_at_events(heard: Exchange) -> dict[str, float | None]:
         for at, event in heard.arrivals
         if event["type"] in TIMED and at <= heard.closed_at
     ]
-    return {f"p{p}": report.percentile(lags, p) for p in (50, 99)} | {
-        "max": max(lags, default=None)
-    }
+    return {f"p{p}": percentile(lags, p) for p in (50, 99)} | {"max": max(lags, default=None)}
 
 
 # -- what is shown ------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from statistics import median
 from typing import Any
 
 from bench import corpus, report
-from bench.client import exchange
-from bench.processes import Memory, complaints, memory, running
-from tests.daemon import DaemonProcess
+from edged.bench.client import exchange
+from edged.bench.daemon import DaemonProcess, running
+from edged.bench.processes import Memory, memory
 
 LONG_SPEECH = "speech/longform/two_cities.flac"
 SETTLE_SECONDS = 1.0
@@ -59,16 +59,16 @@ def _memory(model: str, options: argparse.Namespace) -> dict[str, Any]:
     samples = corpus.load(options.corpus / LONG_SPEECH)
     with running(model) as daemon:
         time.sleep(SETTLE_SECONDS)
-        ready = memory(daemon)
+        ready = memory(daemon.pid)
         exchange(daemon.url, samples)
         time.sleep(SETTLE_SECONDS)
-        used = memory(daemon)
+        used = memory(daemon.pid)
         return {
             "ready": [asdict(process) for process in ready],
             "after_speech": [asdict(process) for process in used],
             "ready_pss": _total(ready),
             "after_speech_pss": _total(used),
-            "log": complaints(daemon),
+            "log": daemon.complaints(),
         }
 
 

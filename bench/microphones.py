@@ -19,10 +19,10 @@ import soundfile
 import soxr
 
 from bench import corpus, report, scoring
-from bench.client import exchange
 from bench.corpus import RATE, Utterance
-from bench.processes import running
 from edged.audio.sound_server import Recorder
+from edged.bench.client import exchange
+from edged.bench.daemon import running
 from tests.audio.sound_server import SoundServer, open_server
 
 OWN, STEREO = 48000, ("front-left", "front-right")

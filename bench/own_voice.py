@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from bench import corpus, report
-from bench.client import StreamClient
 from bench.corpus import Utterance, silence
-from bench.processes import running
+from edged.bench.client import StreamClient
+from edged.bench.daemon import running
 from edged.engine.own_voice import bare
 
 SOFTER = 10 ** (-15 / 20)

@@ -20,6 +20,7 @@ from bench import corpus, loops, report
 from bench.loops import Hand, Task
 from edged import workers
 from edged.audio.files import open_recording
+from edged.bench.figures import percentile
 from edged.config import load
 from edged.demonstration import bundled_recording
 from edged.engine import choose
@@ -167,8 +168,8 @@ def _row(rung: Rung, ours: Sequence[float], theirs: Sequence[float]) -> dict[str
         "edged_seconds": median(ours),
         "hand_seconds": median(theirs),
         "ratio": median(ratios),
-        "ratio_p10": report.percentile(ratios, 10),
-        "ratio_p90": report.percentile(ratios, 90),
+        "ratio_p10": percentile(ratios, 10),
+        "ratio_p90": percentile(ratios, 90),
         "holds": median(ratios) <= LIMIT,
     }
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import corpus, environment, report, scoring
+from bench import corpus, report, scoring
 from bench.corpus import Utterance
 from edged.config import Configuration, load
 from edged.engine.probe import probe_machine
@@ -30,7 +30,7 @@ WORSE = 0.005
 """What a rung may write worse than float32 on ONNX Runtime, unless the gate refuses it"""
 HEARD_ALL_THE_SAME = {None, "wrong_text", "partly_on_cpu"}
 """Codes of verdicts about rungs that do write something"""
-PAGE = environment.ROOT / "docs" / "accuracy.md"
+PAGE = corpus.ROOT / "docs" / "accuracy.md"
 BEGIN, END = "<!-- begin: python -m bench.providers -->", "<!-- end -->"
 
 Texts = dict[str, str]
@@ -69,7 +69,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--kept",
         type=Path,
-        default=environment.ROOT / "bench" / "results" / "providers-heard.json",
+        default=corpus.ROOT / "bench" / "results" / "providers-heard.json",
         help="file that keeps what was heard",
     )
     parser.add_argument(

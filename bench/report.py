@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bench import corpus, environment
+from bench import corpus
+from edged.bench import environment
 from edged.messages import Rung
 
 MODELS = ("moonshine-tiny-en", "moonshine-base-en")
@@ -79,11 +78,6 @@ def _text(cell: object) -> str:
 
 def percent(share: float) -> str:
     return f"{share:.1%}"
-
-
-def percentile(values: Sequence[float], percent: float) -> float | None:
-    """None for no values at all."""
-    return round(float(np.percentile(values, percent)), 4) if values else None
 
 
 def print_broken(model: str, kinds: Sequence[tuple[str, int]]) -> None:

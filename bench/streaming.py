@@ -5,61 +5,23 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import numpy as np
 
-from bench import corpus, displays, report
-from bench.client import Exchange, Pacer, StreamClient, exchange, send_paced
+from bench import corpus, report
 from bench.corpus import RATE, Utterance
-from bench.displays import Broken, Flicker
-from bench.processes import CpuTime, complaints, cpu_time, running
-from tests.daemon import DaemonProcess
+from edged.bench.client import Pacer, StreamClient, send_paced
+from edged.bench.daemon import DaemonProcess, running
+from edged.bench.hearing import SILENCE_SECONDS, Hearing, hear, summary
+from edged.bench.processes import CpuTime, cpu_time
 
-FRAME = RATE // 100
-"""Samples over which energy is measured: 10 ms"""
-SPEECH_RANGE_DB = 35.0
-"""Frames less far below the loudest one than this are speech"""
-SILENCE_SECONDS = 1.5
-"""Sent after each file, longer than any endpoint waits"""
-EARLY_END_SECONDS = 0.3
-"""A last final that ends so long before the speech has missed words; its latency says nothing"""
 IDLE_STREAM_SECONDS = 20.0
 IDLE_SECONDS = 10.0
 SETTLE_SECONDS = 2.0
 STEADY_NOISE = "noise/dev/gsc_pink_noise.flac"
-
-
-@dataclass(frozen=True, slots=True)
-class FileResult:
-    """One file, heard at the pace of time. Times in seconds."""
-
-    path: str
-    duration: float
-    """Of the file, without the silence after it"""
-    speech: float
-    """From the first to the last loud frame"""
-    final: float | None
-    """From sending the last sample of speech to receiving the last final with text"""
-    reported: list[float]
-    """`latency.total` of the finals with text"""
-    first_partial: float | None
-    """From sending the first sample of speech to receiving the first partial with text"""
-    intervals: list[float]
-    """From partial to partial of one utterance"""
-    flicker: Flicker
-    finals: int
-    """With text"""
-    early: bool
-    """The last final ended well before the speech"""
-    after_close: bool
-    """The last final came only after the client had announced the end"""
-    text: str
-    broken: list[Broken]
-    """Promises of the protocol that were not kept"""
 
 
 def main() -> None:
@@ -86,89 +48,24 @@ def _parse() -> argparse.Namespace:
 def _measure(
     daemon: DaemonProcess, chosen: Sequence[Utterance], options: argparse.Namespace
 ) -> dict[str, Any]:
-    before = cpu_time(daemon)
-    results = [_hear(daemon.url, utterance) for utterance in chosen]
-    used = cpu_time(daemon) - before
+    before = cpu_time(daemon.pid)
+    heard = [
+        hear(daemon.url, f"{one.set}/{one.path.name}", corpus.load(one.path)) for one in chosen
+    ]
+    used = cpu_time(daemon.pid) - before
     return {
-        **_summary(results),
-        "cpu": _cpu_per_second(used, results),
+        **summary(heard),
+        "cpu": _cpu_per_second(used, heard),
         "idle_percent": {} if options.no_idle else _idle(daemon, options.corpus),
-        "log": complaints(daemon),
-        "files": [asdict(result) for result in results],
+        "log": daemon.complaints(),
+        "files": [asdict(one) for one in heard],
     }
 
 
-# -- one file -----------------------------------------------------------------------------------
-
-
-def speech_bounds(samples: np.ndarray) -> tuple[int, int]:
-    """First and last sample of the speech in an int16 recording, by energy alone."""
-    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME).astype(np.float64)
-    power = (frames**2).mean(axis=1)
-    loud = np.flatnonzero(power > power.max() * 10 ** (-SPEECH_RANGE_DB / 10))
-    return int(loud[0]) * FRAME, (int(loud[-1]) + 1) * FRAME - 1
-
-
-def _hear(url: str, utterance: Utterance) -> FileResult:
-    samples = corpus.load(utterance.path)
-    followed = np.concatenate([samples, corpus.silence(SILENCE_SECONDS)])
-    return _result(utterance, samples, exchange(url, followed, pace=1.0))
-
-
-def _result(utterance: Utterance, samples: np.ndarray, heard: Exchange) -> FileResult:
-    first, last = speech_bounds(samples)
-    finals = [arrival for arrival in heard.of_type("final") if arrival.event["text"]]
-    partials = [arrival for arrival in heard.of_type("partial") if arrival.event["text"]]
-    shown = displays.utterances(heard.arrivals)
-    return FileResult(
-        path=f"{utterance.set}/{utterance.path.name}",
-        duration=len(samples) / RATE,
-        speech=(last - first) / RATE,
-        final=finals[-1].at - heard.sent_at(last) if finals else None,
-        reported=[final.event["latency"]["total"] for final in finals],
-        first_partial=partials[0].at - heard.sent_at(first) if partials else None,
-        intervals=[seconds for one in shown for seconds in displays.intervals(one)],
-        flicker=sum((displays.flicker(one) for one in shown), Flicker()),
-        finals=len(finals),
-        early=bool(finals) and finals[-1].event["end"] < last / RATE - EARLY_END_SECONDS,
-        after_close=bool(finals) and finals[-1].at > heard.closed_at,
-        text=heard.text,
-        broken=displays.broken_promises(heard.arrivals),
-    )
-
-
-# -- all files ----------------------------------------------------------------------------------
-
-
-def _summary(results: Sequence[FileResult]) -> dict[str, Any]:
-    final = [r.final for r in results if r.final is not None and not r.early]
-    early = [r.final for r in results if r.final is not None and r.early]
-    flicker = sum((r.flicker for r in results), Flicker())
-    return {
-        "final_seconds": _spread(final),
-        "reported_total_seconds": _spread([s for r in results for s in r.reported]),
-        "first_partial_seconds": _spread(
-            [r.first_partial for r in results if r.first_partial is not None]
-        ),
-        "early_finals": {"files": len(early), **_spread(early)},
-        "finals_after_close": sum(r.after_close for r in results),
-        "files_without_text": sum(r.finals == 0 for r in results),
-        "finals_per_file": mean(r.finals for r in results),
-        "flicker": {**asdict(flicker), "rate": flicker.rate},
-        "partial_interval_seconds": _spread([s for r in results for s in r.intervals]),
-        "broken_promises": displays.count_kinds(b for r in results for b in r.broken),
-    }
-
-
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    spread = {f"p{p}": report.percentile(values, p) for p in (50, 95, 99)}
-    return {"count": len(values), **spread, "max": report.percentile(values, 100)}
-
-
-def _cpu_per_second(used: CpuTime, results: Sequence[FileResult]) -> dict[str, float]:
+def _cpu_per_second(used: CpuTime, heard: Sequence[Hearing]) -> dict[str, float]:
     """CPU seconds for a second of a file, and for a second of all that was sent."""
-    files = sum(result.duration for result in results)
-    sent = files + SILENCE_SECONDS * len(results)
+    files = sum(one.duration for one in heard)
+    sent = files + SILENCE_SECONDS * len(heard)
     return {
         "all_per_second_of_files": used.all / files,
         "worker_per_second_of_files": used.worker / files,
@@ -207,9 +104,9 @@ def _busy_nothing(daemon: DaemonProcess) -> dict[str, float]:
 
 def _busy(daemon: DaemonProcess, act: Callable[[], None]) -> dict[str, float]:
     """Percent of one core that the daemon uses while we act."""
-    before, started = cpu_time(daemon), time.monotonic()
+    before, started = cpu_time(daemon.pid), time.monotonic()
     act()
-    used, seconds = cpu_time(daemon) - before, time.monotonic() - started
+    used, seconds = cpu_time(daemon.pid) - before, time.monotonic() - started
     return {"all": 100 * used.all / seconds, "worker": 100 * used.worker / seconds}
 
 

@@ -13,9 +13,10 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from bench import corpus, report
-from bench.client import exchange
 from bench.corpus import RATE, Utterance
-from bench.processes import running
+from edged.bench.client import exchange
+from edged.bench.daemon import running
+from edged.bench.figures import percentile
 
 SETS = {"librispeech_237", "librispeech_test_other", "ljspeech", "vctk_clean", "cmu_arctic"}
 """Read speech, for which the aligner is good"""
@@ -67,9 +68,9 @@ def _measure(model: str, aligned: Sequence[tuple[Utterance, list[Timed]]]) -> di
     return {
         "words": len(starts),
         "start_p50": median(starts),
-        "start_p90": report.percentile(starts, 90),
+        "start_p90": percentile(starts, 90),
         "end_p50": median(ends),
-        "end_p90": report.percentile(ends, 90),
+        "end_p90": percentile(ends, 90),
     }
 
 

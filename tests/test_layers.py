@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "models": {"models", "audio"},
     "engine": {"engine", "models", "audio", "hardware", "profiles"},
     "hardware": {"hardware"},
+    "bench": {"bench", "client", "engine", "models", "audio", "hardware"},
     "client": {"client"},
     "recorder": {"recorder", "engine"},
     "doctor": {"doctor", "daemon", "engine", "audio", "models", "hardware", "client"},

@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 
 from bench import corpus, report
-from bench.client import exchange
-from bench.environment import ROOT
-from bench.processes import complaints, running
 from bench.soak import faults, plot
 from bench.soak.judge import judge
 from bench.soak.room import MICROPHONE, Room
 from bench.soak.script import Script, write
 from bench.soak.talkers import Client, Follower, Notes, Word
 from bench.soak.watch import Sample, Watch
+from edged.bench.client import exchange
+from edged.bench.daemon import running
+from edged.bench.figures import percentile
 from tests.daemon import DaemonProcess
 
 MODEL = "moonshine-tiny-en"
@@ -61,8 +61,8 @@ def main() -> None:
     document["soak"] = _result(script, course, expected, again)
     _print(document["soak"])
     if options.write:
-        report.finish(_summary(document), ROOT / "docs" / "soak.json")
-        plot.draw(document, ROOT / "docs" / "soak.svg")
+        report.finish(_summary(document), corpus.ROOT / "docs" / "soak.json")
+        plot.draw(document, corpus.ROOT / "docs" / "soak.svg")
     report.finish(document, options.output)
 
 
@@ -128,7 +128,7 @@ def _hear(
         "samples": watch.samples,
         "stored": _stored(daemon),
         "health": daemon.get("/v1/health")[1],
-        "log": complaints(daemon),
+        "log": daemon.complaints(),
     }
 
 
@@ -247,9 +247,9 @@ def _trend(samples: list[Sample], of: Any) -> dict[str, float | None]:
 
 def _lags(notes: Notes, started: float) -> dict[str, float | None]:
     lags = [lag for _, lag in notes.lags]
-    percentiles = {f"p{p}": report.percentile(lags, p) for p in (50, 90, 99)}
+    percentiles = {f"p{p}": percentile(lags, p) for p in (50, 90, 99)}
     halves = [
-        report.percentile([lag for at, lag in notes.lags if (at < _middle(notes)) == early], 50)
+        percentile([lag for at, lag in notes.lags if (at < _middle(notes)) == early], 50)
         for early in (True, False)
     ]
     trend = _slope([at for at, _ in notes.lags], lags)

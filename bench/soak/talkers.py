@@ -14,8 +14,8 @@ import numpy as np
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from bench.client import CHUNK
 from bench.corpus import RATE
+from edged.bench.client import CHUNK
 
 AGAIN_SECONDS = 0.5
 """Wait before the next try to connect"""

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from bench.processes import family, name_of
-from bench.processes import memory_of as memory
+from edged.bench.processes import family, memory_of, name_of
 from tests.daemon import DaemonProcess
 
 NAMES = {"edged.engine.worker": "worker", "edged.audio.capture": "capture", "edged": "daemon"}
@@ -49,21 +48,23 @@ class Watch(threading.Thread):
             self.look()
 
     def look(self, before: str | None = None) -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self.samples.append(_sample(family(self._daemon_process), before))
+        sample = _sample(family(self._daemon_process.pid), before)
+        if sample.processes:
+            self.samples.append(sample)
 
     def stop(self) -> None:
         self._stop_asked.set()
         self.join()
 
 
-def _sample(processes: Iterable[psutil.Process], before: str | None) -> Sample:
+def _sample(processes: Iterable[int], before: str | None) -> Sample:
     used: dict[str, float] = {}
     descriptors = threads = count = 0
-    for process in processes:
+    for pid in processes:
         with contextlib.suppress(OSError, psutil.Error):  # it may just have ended
-            name = NAMES.get(name_of(process), "other")
-            used[name] = used.get(name, 0.0) + round(memory(process).anonymous, 3)
+            name = NAMES.get(name_of(pid), "other")
+            used[name] = used.get(name, 0.0) + round(memory_of(pid).anonymous, 3)
+            process = psutil.Process(pid)
             descriptors += process.num_fds()
             threads += process.num_threads()
             count += 1

@@ -8,11 +8,11 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
-
 from edged import __version__
+from edged.bench import processes
 
-ROOT = Path(__file__).parent.parent
+CHECKOUT = Path(__file__).parent.parent.parent
+"""Where edged lies, if it runs from its sources"""
 
 Environment = dict[str, str | int | list[float] | None]
 
@@ -26,7 +26,7 @@ def describe() -> Environment:
         "onnxruntime": version("onnxruntime"),
         "edged": __version__,
         "revision": _revision(),
-        "other_workers": _workers(),
+        "other_workers": len(processes.workers()),
         "load_average": [round(load, 2) for load in os.getloadavg()],
     }
 
@@ -40,14 +40,10 @@ def _cpu_model() -> str:
     return board.read_text().strip("\0\n") if board.is_file() else platform.machine()
 
 
-def _workers() -> int:
-    """Engine workers of other daemons: they share our pages and take our cores."""
-    arguments = (process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"]))
-    return sum("edged.engine.worker" in words for words in arguments)
-
-
 def _revision() -> str | None:
-    """The commit of the checkout, `+changes` if edged or its plugins differ from it."""
+    """The commit of its sources, `+changes` if edged or its plugins differ from it."""
+    if not (CHECKOUT / ".git").exists():
+        return None
     commit = _git("rev-parse", "--short=12", "HEAD")
     if not commit:
         return None
@@ -58,7 +54,7 @@ def _revision() -> str | None:
 def _git(*arguments: str) -> str | None:
     try:
         answer = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+            ["git", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return None

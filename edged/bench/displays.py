@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from typing import NamedTuple
 
-from bench.client import Arrival
+from edged.bench.client import Arrival
 
 TROUBLE = ("error", "gap", "engine")
 """Events that have no place in a quiet measurement"""

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from websockets.sync.client import connect
 
-from bench.corpus import RATE
+from edged.recognizer import SAMPLE_RATE
 
 CHUNK = 320
 """Samples of one message at the pace of time: 20 ms"""
-BLOCK = RATE
+BLOCK = SAMPLE_RATE
 """Samples of one message without a pace"""
 PATIENCE = 300.0
 """Seconds that a daemon may take to finish what it was sent"""
@@ -60,7 +60,7 @@ class StreamClient:
 
     def __init__(self, url: str, words: bool = False) -> None:
         """`url` is the daemon's, http://HOST:PORT; `words` asks for their times."""
-        address = url.replace("http", "ws", 1) + f"/v1/stream?rate={RATE}&words={words:d}"
+        address = url.replace("http", "ws", 1) + f"/v1/stream?rate={SAMPLE_RATE}&words={words:d}"
         # Who is made to wait gets the answer to a ping after all that was sent before it.
         self._websocket = connect(address, max_size=None, compression=None, ping_interval=None)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -114,7 +114,7 @@ class Pacer:
 
     def wait(self, samples: int) -> None:
         """Sleep until these further samples would have been spoken."""
-        self._due += samples / RATE / self._pace
+        self._due += samples / SAMPLE_RATE / self._pace
         time.sleep(max(0.0, self._due - time.monotonic()))
 
     @property

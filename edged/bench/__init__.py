@@ -1,0 +1,1 @@
+"""`edged bench`: what edged costs on this machine, and how two results differ."""

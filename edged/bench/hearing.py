@@ -1,0 +1,126 @@
+"""One recording, heard at the pace of time: how long one waits, and what one sees meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from edged.bench import displays
+from edged.bench.client import Exchange, exchange
+from edged.bench.displays import Broken, Flicker
+from edged.bench.figures import spread
+from edged.recognizer import SAMPLE_RATE
+
+FRAME = SAMPLE_RATE // 100
+"""Samples over which energy is measured: 10 ms"""
+SPEECH_RANGE_DB = 35.0
+"""Frames less far below the loudest one than this are speech"""
+SILENCE_SECONDS = 1.5
+"""Sent after each recording, longer than any endpoint waits"""
+EARLY_END_SECONDS = 0.3
+"""A last final that ends so long before the speech has missed words; its latency says nothing"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """Of one recording. Times in seconds."""
+
+    name: str
+    duration: float
+    """Of the recording, without the silence after it"""
+    speech: float
+    """From the first to the last loud frame"""
+    final: float | None
+    """From sending the last sample of speech to receiving the last final with text"""
+    endpoint: list[float]
+    """`latency.endpoint` of the finals with text"""
+    decode: list[float]
+    """`latency.decode` of them"""
+    reported: list[float]
+    """`latency.total` of them"""
+    first_partial: float | None
+    """From sending the first sample of speech to receiving the first partial with text"""
+    intervals: list[float]
+    """From partial to partial of one utterance"""
+    flicker: Flicker
+    finals: int
+    """With text"""
+    early: bool
+    """The last final ended well before the speech"""
+    after_close: bool
+    """The last final came only after the client had announced the end"""
+    text: str
+    broken: list[Broken]
+    """Promises of the protocol that were not kept"""
+
+
+def silence(seconds: float) -> np.ndarray:
+    """Digital silence."""
+    return np.zeros(round(seconds * SAMPLE_RATE), np.int16)
+
+
+def speech_bounds(samples: np.ndarray) -> tuple[int, int]:
+    """First and last sample of the speech in an int16 recording, by energy alone."""
+    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME).astype(np.float64)
+    power = (frames**2).mean(axis=1)
+    loud = np.flatnonzero(power > power.max() * 10 ** (-SPEECH_RANGE_DB / 10))
+    return int(loud[0]) * FRAME, (int(loud[-1]) + 1) * FRAME - 1
+
+
+def hear(url: str, name: str, samples: np.ndarray) -> Hearing:
+    """Let the daemon at `url` hear an int16 recording, and silence after it."""
+    followed = np.concatenate([samples, silence(SILENCE_SECONDS)])
+    return judge(name, samples, exchange(url, followed, pace=1.0))
+
+
+def judge(name: str, samples: np.ndarray, heard: Exchange) -> Hearing:
+    """What came of an int16 recording that was sent at the pace of time."""
+    first, last = speech_bounds(samples)
+    finals = [arrival for arrival in heard.of_type("final") if arrival.event["text"]]
+    partials = [arrival for arrival in heard.of_type("partial") if arrival.event["text"]]
+    latencies = [final.event["latency"] for final in finals]
+    shown = displays.utterances(heard.arrivals)
+    return Hearing(
+        name=name,
+        duration=len(samples) / SAMPLE_RATE,
+        speech=(last - first) / SAMPLE_RATE,
+        final=finals[-1].at - heard.sent_at(last) if finals else None,
+        endpoint=[latency["endpoint"] for latency in latencies],
+        decode=[latency["decode"] for latency in latencies],
+        reported=[latency["total"] for latency in latencies],
+        first_partial=partials[0].at - heard.sent_at(first) if partials else None,
+        intervals=[seconds for one in shown for seconds in displays.intervals(one)],
+        flicker=sum((displays.flicker(one) for one in shown), Flicker()),
+        finals=len(finals),
+        early=bool(finals) and finals[-1].event["end"] < last / SAMPLE_RATE - EARLY_END_SECONDS,
+        after_close=bool(finals) and finals[-1].at > heard.closed_at,
+        text=heard.text,
+        broken=displays.broken_promises(heard.arrivals),
+    )
+
+
+def summary(heard: Sequence[Hearing]) -> dict[str, Any]:
+    """Of all recordings together; seconds."""
+    final = [h.final for h in heard if h.final is not None and not h.early]
+    early = [h.final for h in heard if h.final is not None and h.early]
+    flicker = sum((h.flicker for h in heard), Flicker())
+    return {
+        "final_seconds": spread(final),
+        "endpoint_seconds": spread([s for h in heard for s in h.endpoint]),
+        "decode_seconds": spread([s for h in heard for s in h.decode]),
+        "reported_total_seconds": spread([s for h in heard for s in h.reported]),
+        "first_partial_seconds": spread(
+            [h.first_partial for h in heard if h.first_partial is not None]
+        ),
+        "early_finals": {"files": len(early), **spread(early)},
+        "finals_after_close": sum(h.after_close for h in heard),
+        "files_without_text": sum(h.finals == 0 for h in heard),
+        "finals_per_file": mean(h.finals for h in heard),
+        "flicker": {**asdict(flicker), "rate": flicker.rate},
+        "partial_interval_seconds": spread([s for h in heard for s in h.intervals]),
+        "broken_promises": displays.count_kinds(b for h in heard for b in h.broken),
+    }
