@@ -113,7 +113,11 @@ class ServerSection(_Section):
         [], description="Web origins whose pages may connect, beside our own"
     )
     max_clients: int = Field(64, ge=1, description="WebSocket and event-stream clients at once")
-    max_streams: int = Field(8, ge=1, description="Client audio streams at once")
+    max_streams: int = Field(
+        64,
+        ge=1,
+        description="Client audio streams at once, even where the engine could serve more in time",
+    )
     max_message_bytes: int = Field(16 << 20, ge=1024, description="Largest WebSocket message")
     max_body_bytes: int = Field(100 << 20, ge=1024, description="Largest request body")
     max_audio_seconds: float = Field(4 * 3600, gt=0, description="Longest audio of one request")

@@ -290,6 +290,14 @@ class Daemon:
         )
 
     @property
+    def most_streams(self) -> int:
+        """How many clients may send audio at once, so that everybody's finals come in time."""
+        most, capacity = self.configuration.server.max_streams, self.supervisor.capacity
+        if capacity is None:
+            return most
+        return max(1, min(most, capacity - self.configuration.microphone.enabled))
+
+    @property
     def degraded(self) -> str | None:
         """Why what serves is less than what is asked for; None while it is not."""
         state = self.supervisor.state

@@ -138,6 +138,10 @@ class Loading(Message, tag="loading", frozen=True):
     stage: str
 
 
+CHECK_CLIP_SECONDS = 6.0
+"""Length of the clip that every rung is checked with"""
+
+
 class Ready(Message, tag="ready", frozen=True):
     """The rung is loaded and wrote the right words for the check clip."""
 
@@ -150,6 +154,8 @@ class Ready(Message, tag="ready", frozen=True):
     """How long the check clip took, warm"""
     model: str = ""
     """Which files it has loaded: a short digest"""
+    lanes: int = 1
+    """Utterances that it can recognise at the same time"""
 
 
 class Refused(Message, tag="refused", frozen=True):
@@ -286,6 +292,8 @@ class Pong(Message, tag="pong", frozen=True):
     """Seconds of audio that it has gone through"""
     partials: float = 0.0
     """Seconds of its work that went into partials, which could have been left out"""
+    copied: int = 0
+    """Samples that it had to copy before they could be recognised"""
     stuck: float = 0.0
     """Seconds that the oldest of what it recognises just now has taken so far"""
 

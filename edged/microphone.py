@@ -32,6 +32,7 @@ from edged.messages import (
     Waiting,
     decode_capture_report,
 )
+from edged.recognizer import SAMPLE_RATE
 
 log = get_logger(__name__)
 
@@ -352,6 +353,8 @@ class Microphone:
                     self._heard, self._complaint = True, None
                     self._say_heard()
                 self._clock = report.clock
+                if self._opened and (self._opened.rate, self._opened.channels) != (SAMPLE_RATE, 1):
+                    self._stream.copied += report.written - self._stream.written
                 self._stream.wrote(report.written, report.clock)
                 self._on_audio()
             case Lost():

@@ -125,6 +125,9 @@ class Recognizer(ABC):
     """Whether several of its decodings may be used at the same time, each by one thread, where the
     provider is `concurrent` as well. Otherwise by one thread at a time, not always the same."""
 
+    copied = 0
+    """Samples of audio that were copied so far, because they could not be read where they lie"""
+
     @classmethod
     def describe(cls, folder: Path) -> Description | None:
         """What `edged models add` should take of a folder without a model.toml; None of those that

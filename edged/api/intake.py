@@ -37,7 +37,7 @@ def place(daemon: Daemon) -> Iterator[None]:
 
 def require_place(daemon: Daemon) -> None:
     """Raise EngineError where `place` would."""
-    if daemon.streams >= daemon.configuration.server.max_streams:
+    if daemon.streams >= daemon.most_streams:
         raise EngineError("Too many streams; try later", code="too_many_clients")
 
 
@@ -77,10 +77,12 @@ class Intake:
         self._publish = publish
         self._awaited = awaited
         self._converter = PcmConverter(layout)
+        self._piece_bytes = PIECE * layout.frame_bytes
         self._bytes_per_second = layout.rate * layout.frame_bytes
         self._bad_samples = 0
-        self._unheard = bytearray()
-        """Audio that came and is not yet converted"""
+        self._unheard: deque[memoryview] = deque()
+        """Audio that came and is not yet converted, in pieces"""
+        self._unheard_bytes = 0
         self._unwritten: deque[Any] = deque()
         """Converted, and waiting for room in the ring"""
         self._listening_since = 0.0
@@ -110,8 +112,8 @@ class Intake:
         """
         if self._finishing:
             return
-        self._unheard += data
-        if len(self._unheard) >= self.stream.chunk_seconds * self._bytes_per_second:
+        self._gather(data)
+        if self._unheard_bytes >= self.stream.chunk_seconds * self._bytes_per_second:
             waited = time.monotonic() - self._listening_since
             await self._take_in()
             if waited > WAITED_SECONDS and not self._awaited:
@@ -152,34 +154,53 @@ class Intake:
         if not self.stream.speaking:
             await asyncio.sleep(self.stream.chunk_seconds)
 
+    def _gather(self, data: bytes) -> None:
+        size, view = self._piece_bytes, memoryview(data)
+        self._unheard += (view[first : first + size] for first in range(0, len(view), size))
+        self._unheard_bytes += len(view)
+
     async def _take_in(self, last: bool = False) -> None:
-        """Everything that has come, into the ring; `last` with what the resampler holds."""
+        """Everything that has come, into the ring; `last` with what the resampler holds.
+
+        A client that is too fast is not read while this waits for room. What is not yet written
+        when it is cancelled is written by the next call.
+        """
         async with self._order:
-            self._queue(self._convert())
+            while self._unheard:
+                if self._converter.direct:
+                    await self._pour()
+                else:
+                    self._queue(self._converter.feed(self._next_piece()))
+                    await self._write()
             if last:
                 self._queue(self._converter.finish())
             await self._write()
+            self._count_bad_samples()
+
+    async def _pour(self) -> None:
+        """Convert the next piece where it is to lie."""
+        count = self._converter.count(self._unheard[0])
+        await self.stream.room(count)
+        piece = self._next_piece()
+        self.stream.fill(count, lambda place: self._converter.pour(piece, place))
+        self._daemon.supervisor.notify(self.stream)
+
+    def _next_piece(self) -> memoryview:
+        piece = self._unheard.popleft()
+        self._unheard_bytes -= len(piece)
+        return piece
 
     def _queue(self, samples: Any) -> None:
         self._unwritten += (samples[i : i + PIECE] for i in range(0, len(samples), PIECE))
 
-    def _convert(self) -> Any:
-        if not self._unheard:
-            return ()
-        data, self._unheard = bytes(self._unheard), bytearray()
-        samples = self._converter.feed(data)
-        if self._converter.bad_samples > self._bad_samples:
-            if not self._bad_samples:
-                self.tell(Error("bad_samples", "Samples that are no numbers are taken as silence"))
-            self._bad_samples = self._converter.bad_samples
-        return samples
-
     async def _write(self) -> None:
-        """Into the ring, as room is made: a client that is too fast is not read meanwhile.
-
-        What is not yet written when this is cancelled is written by the next call.
-        """
         while self._unwritten:
             await self.stream.room(len(self._unwritten[0]))
             self.stream.write(self._unwritten.popleft())
             self._daemon.supervisor.notify(self.stream)
+
+    def _count_bad_samples(self) -> None:
+        if self._converter.bad_samples > self._bad_samples:
+            if not self._bad_samples:
+                self.tell(Error("bad_samples", "Samples that are no numbers are taken as silence"))
+            self._bad_samples = self._converter.bad_samples

@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from edged.api.problems import ERRORS
+from edged.audio.ring import SAMPLE_BYTES
 from edged.daemon import Daemon
 from edged.engine import usage
 from edged.engine.probe import last_report, report_file
@@ -62,6 +63,7 @@ class _Now(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._engine()
         yield from self._work()
+        yield from self._audio()
         yield from self._clients()
         yield from self._queues()
         yield from self._memory()
@@ -115,10 +117,30 @@ class _Now(Collector):
                 "edged_real_time_factor", "Time worked a second of audio, of this worker", factor
             )
 
+    def _audio(self) -> Iterator[Metric]:
+        traffic, work = self._daemon.supervisor.traffic, self._daemon.supervisor.work
+        yield CounterMetricFamily(
+            "edged_audio_taken_bytes",
+            "Audio that came, as float32 at 16 kHz",
+            value=traffic.taken * SAMPLE_BYTES,
+        )
+        copied = CounterMetricFamily(
+            "edged_audio_copied_bytes",
+            "Audio that was copied. ring: to where it is recognised from; intake: before that, "
+            "as rate or channels are others; engine: by the worker, for a device that does not "
+            "take it where it lies",
+            labels=["stage"],
+        )
+        copied.add_metric(["ring"], traffic.taken * SAMPLE_BYTES)
+        copied.add_metric(["intake"], traffic.copied * SAMPLE_BYTES)
+        copied.add_metric(["engine"], (work.copied if work else 0) * SAMPLE_BYTES)
+        yield copied
+
     def _clients(self) -> Iterator[Metric]:
         daemon = self._daemon
         yield _gauge("edged_clients", "Connected clients", daemon.clients)
         yield _gauge("edged_streams", "Clients that send audio", daemon.streams)
+        yield _gauge("edged_most_streams", "As many may send audio at once", daemon.most_streams)
         yield _gauge("edged_muted", "Whether the microphone is muted", daemon.muted)
         listening = daemon.microphone_state.state == "listening"
         yield _gauge("edged_listening", "Whether the microphone is heard", listening)

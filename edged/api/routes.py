@@ -309,7 +309,7 @@ async def streams(request: Request) -> schemas.Streams:
         streams=[
             _stream(stream, daemon.origins.get(stream), now) for stream in daemon.supervisor.streams
         ],
-        most=daemon.configuration.server.max_streams,
+        most=daemon.most_streams,
     )
 
 

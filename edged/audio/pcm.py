@@ -11,6 +11,7 @@ import numpy as np
 from edged.errors import AudioError
 from edged.recognizer import SAMPLE_RATE
 
+Bytes = bytes | memoryview
 LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
 """Hertz"""
 MOST_CHANNELS = 64
@@ -38,29 +39,29 @@ _EVERY_BYTE = np.arange(256, dtype=np.uint8)
 _MULAW, _ALAW = _expand_mulaw(_EVERY_BYTE), _expand_alaw(_EVERY_BYTE)
 
 
-def _from_s16(data: bytes) -> np.ndarray:
-    return np.frombuffer(data, "<i2").astype(np.float32) / 32768
+def _from_s16(data: Bytes, out: np.ndarray) -> None:
+    np.multiply(np.frombuffer(data, "<i2"), np.float32(1 / 32768), out=out)
 
 
-def _from_f32(data: bytes) -> np.ndarray:
-    return np.frombuffer(data, "<f4").astype(np.float32, copy=False)
+def _from_f32(data: Bytes, out: np.ndarray) -> None:
+    out[:] = np.frombuffer(data, "<f4")
 
 
-def _from_mulaw(data: bytes) -> np.ndarray:
-    return np.asarray(_MULAW[np.frombuffer(data, np.uint8)])
+def _from_mulaw(data: Bytes, out: np.ndarray) -> None:
+    np.take(_MULAW, np.frombuffer(data, np.uint8), out=out)
 
 
-def _from_alaw(data: bytes) -> np.ndarray:
-    return np.asarray(_ALAW[np.frombuffer(data, np.uint8)])
+def _from_alaw(data: Bytes, out: np.ndarray) -> None:
+    np.take(_ALAW, np.frombuffer(data, np.uint8), out=out)
 
 
-ENCODINGS: dict[str, tuple[int, Callable[[bytes], np.ndarray]]] = {
+ENCODINGS: dict[str, tuple[int, Callable[[Bytes, np.ndarray], None]]] = {
     "s16le": (2, _from_s16),
     "f32le": (4, _from_f32),
     "mulaw": (1, _from_mulaw),
     "alaw": (1, _from_alaw),
 }
-"""Bytes a sample, and the decoder"""
+"""Bytes a sample, and the decoder: it writes float32 samples where it is told"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +117,39 @@ class PcmConverter:
         """Samples so far that were not a number or infinite."""
         return self._mixer.bad_samples
 
-    def feed(self, data: bytes) -> np.ndarray:
+    @property
+    def direct(self) -> bool:
+        """Whether each sample becomes one, so that `pour` may be used."""
+        return self._format.channels == 1 and not self._mixer.resamples
+
+    def count(self, data: Bytes) -> int:
+        """How many frames are complete once these bytes have come."""
+        return (len(self._rest) + len(data)) // self._format.frame_bytes
+
+    def feed(self, data: Bytes) -> np.ndarray:
         """Convert what is complete; a frame cut in two waits for its other half."""
-        data = self._rest + data
-        whole = len(data) - len(data) % self._format.frame_bytes
-        self._rest = data[whole:]
-        return self._mixer.feed(self._frames(data[:whole]))
+        samples = np.empty(self.count(data) * self._format.channels, np.float32)
+        self._decode(self._whole(data), samples)
+        return self._mixer.feed(samples.reshape(-1, self._format.channels))
+
+    def pour(self, data: Bytes, out: np.ndarray) -> None:
+        """The same for one channel at 16 kHz, written where it is wanted: float32 [count(data)]."""
+        self._decode(self._whole(data), out)
+        self._mixer.limit(out)
+
+    def _whole(self, data: Bytes) -> Bytes:
+        if self._rest:
+            data = self._rest + bytes(data)
+        if cut := len(data) % self._format.frame_bytes:
+            self._rest = bytes(data[-cut:])
+            return data[:-cut]
+        self._rest = b""
+        return data
 
     def finish(self) -> np.ndarray:
         """What the resampler still holds. Half a frame at the end is dropped."""
         self._rest = b""
         return self._mixer.finish()
-
-    def _frames(self, data: bytes) -> np.ndarray:
-        frames: np.ndarray = self._decode(data).reshape(-1, self._format.channels)
-        return frames
 
 
 class Mixer:
@@ -146,8 +165,14 @@ class Mixer:
         self.bad_samples = 0
         self._resampler = _resampler(rate) if rate != SAMPLE_RATE else None
 
+    @property
+    def resamples(self) -> bool:
+        return self._resampler is not None
+
     def feed(self, frames: np.ndarray) -> np.ndarray:
-        mono = self._mono(self._finite(frames))
+        frames = np.array(frames, np.float32)
+        self.limit(frames)
+        mono = self._mono(frames)
         if self._resampler is not None:
             mono = self._resampler.resample_chunk(mono)
         return np.ascontiguousarray(mono, np.float32)
@@ -158,12 +183,18 @@ class Mixer:
         rest = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
         return np.ascontiguousarray(rest, np.float32)
 
-    def _finite(self, frames: np.ndarray) -> np.ndarray:
-        # One pass that meets every NaN and infinity, before the slow look for which ones.
-        if len(frames) and not np.isfinite(np.abs(frames).max()):
-            self.bad_samples += int(np.count_nonzero(~np.isfinite(frames)))
-            frames = np.nan_to_num(frames, nan=0.0, posinf=0.0, neginf=0.0)
-        return np.asarray(np.clip(frames, -1.0, 1.0))
+    def limit(self, samples: np.ndarray) -> None:
+        """Make those silence that are no numbers, and the others no louder than full scale."""
+        if not samples.size:
+            return
+        # Either meets every NaN and infinity, before the slow look for which ones.
+        highest, lowest = samples.max(), samples.min()
+        if not (np.isfinite(highest) and np.isfinite(lowest)):
+            self.bad_samples += int(np.count_nonzero(~np.isfinite(samples)))
+            np.nan_to_num(samples, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+            highest, lowest = samples.max(), samples.min()
+        if highest > 1.0 or lowest < -1.0:
+            np.clip(samples, -1.0, 1.0, out=samples)
 
     def _mono(self, frames: np.ndarray) -> np.ndarray:
         if frames.shape[1] == 1:

@@ -91,6 +91,12 @@ class AudioRing:
         self._writable[offset : offset + len(block)] = block
         return position + len(block) // SAMPLE_BYTES
 
+    def place(self, position: int, samples: int) -> np.ndarray:
+        """Where so many samples from `position` on belong, to be written in place."""
+        import numpy as np
+
+        return np.frombuffer(self._memory, np.float32, samples, self._offset(position))
+
     def view(self, start: int, stop: int) -> np.ndarray:
         """The samples from `start` to `stop`, in place, read-only, contiguous.
 

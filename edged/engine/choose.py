@@ -12,7 +12,7 @@ from edged.engine.verdicts import Verdicts
 from edged.engine.worker import WorkerOptions
 from edged.hardware import cpu, memory
 from edged.hardware.root import Root
-from edged.messages import Ready, Rung
+from edged.messages import CHECK_CLIP_SECONDS, Ready, Rung
 from edged.models.inventory import store
 from edged.models.sources import SOURCES
 from edged.models.store import COMPUTED, FORMAT_OF, stored_as
@@ -24,7 +24,6 @@ DEFAULT = ("onnxruntime", "cpu", "int8")
 """What every machine can do"""
 ON_REQUEST = {"int4"}
 """Precisions that write noticeably worse: only for those who ask for them"""
-CHECK_CLIP_SECONDS = 6.0
 MEMORY_FACTOR = 2
 """A worker takes about this many times the size of its files, and some"""
 MEMORY_TO_SPARE = 128 << 20

@@ -17,6 +17,7 @@ import msgspec
 
 from edged import channel, stderr
 from edged.elsewhere import interpreter
+from edged.engine.capacity import Capacity
 from edged.engine.worker import WorkerOptions
 from edged.log import fields, get_logger
 from edged.messages import (
@@ -86,6 +87,8 @@ class WorkerProcess:
     ) -> None:
         self.rung = rung
         self.ready: Ready | None = None
+        self.capacity: Capacity | None = None
+        """Known once it is ready"""
         self.refused: Refused | None = None
         self.failed: Failed | None = None
         self.work = Pong(0, 0.0)
@@ -161,12 +164,14 @@ class WorkerProcess:
                 )
             case Ready():
                 self.ready = report
+                self.capacity = Capacity(report.check_seconds, report.lanes)
                 self._loaded.set()
             case Refused():
                 self.refused = report
                 self._loaded.set()
             case Pong():
                 self._asked = None
+                self._learn(self.work, report)
                 self.work = report
                 self.lag = report.lag
                 late = report.lag > BEHIND_SECONDS
@@ -179,6 +184,11 @@ class WorkerProcess:
                 self.working.pop(report.stream, None)
             case _:
                 self._on_report(report)
+
+    def _learn(self, before: Pong, now: Pong) -> None:
+        if self.capacity and now.audio > before.audio:
+            owed = (now.busy - now.partials) - (before.busy - before.partials)
+            self.capacity.learn(max(0.0, owed), now.audio - before.audio)
 
     def _hung_up(self) -> None:
         self._ended.set()

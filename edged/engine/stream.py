@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from edged.audio.ring import AudioRing
@@ -53,6 +54,19 @@ ARRIVALS = 4096
 Listener = Callable[[Event], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Audio that came, in samples."""
+
+    taken: int = 0
+    """All of it was written into a ring: the one copy"""
+    copied: int = 0
+    """What was copied before that, to be converted"""
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(self.taken + other.taken, self.copied + other.copied)
+
+
 class Stream:
     """One microphone or client."""
 
@@ -84,6 +98,8 @@ class Stream:
         self.written = 0
         self.told = 0
         """How far the worker knows it to be filled"""
+        self.copied = 0
+        """Samples that were copied on their way, beyond being written into the ring"""
         self._floor = float("inf")
         """Mean square of the quietest audio of late"""
         self.resume = 0
@@ -103,22 +119,35 @@ class Stream:
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS)
         self._progress = asyncio.Event()
         self._closed = False
+        self._begun = 0
+        """Where it was taken over"""
 
     def begin(self, written: int, position: int, floor: int) -> None:
         """Take over a stream that was heard before, up to here."""
-        self.written = self.told = written
+        self.written = self.told = self._begun = written
         self.resume, self.floor = position, floor
 
     # -- audio in -------------------------------------------------------------------------------
 
     def write(self, samples: Any) -> None:
         """Copy float32 samples into the ring. The caller has waited for `room`."""
+        self.copied += len(samples)
         self.wrote(self.ring.write(self.written, samples), time.monotonic())
+
+    def fill(self, samples: int, make: Callable[[Any], None]) -> None:
+        """Let `make` write so many float32 samples into the ring itself; as for `write`."""
+        make(self.ring.place(self.written, samples))
+        self.wrote(self.written + samples, time.monotonic())
 
     def wrote(self, written: int, clock: float) -> None:
         """The ring is filled up to `written`, whose last sample was there at `clock`."""
         self.written = written
         self._arrivals.append((written, clock))
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has come so far."""
+        return Traffic(self.written - self._begun, self.copied)
 
     @property
     def speaking(self) -> bool:

@@ -22,7 +22,7 @@ from pathlib import Path
 from edged.engine.blame import Blame
 from edged.engine.ladder import Ladder
 from edged.engine.process import End, WorkerProcess
-from edged.engine.stream import Listener, Stream
+from edged.engine.stream import Listener, Stream, Traffic
 from edged.engine.witness import Witness
 from edged.engine.worker import WorkerOptions
 from edged.errors import EngineError
@@ -126,6 +126,8 @@ class Supervisor:
         self._on_change = on_change
         self._witness = witness or Witness()
         self._streams: dict[int, Stream] = {}
+        self._past = Traffic()
+        """Of the streams that are closed"""
         self._numbers = 0
         self._worker: WorkerProcess | None = None
         self._task: asyncio.Task[None] | None = None
@@ -223,9 +225,20 @@ class Supervisor:
         return list(self._streams.values())
 
     @property
+    def traffic(self) -> Traffic:
+        """Audio that came since the start."""
+        return sum((stream.traffic for stream in self._streams.values()), self._past)
+
+    @property
     def lag(self) -> float:
         """How far live audio is ahead of the engine, in seconds."""
         return self._worker.lag if self._worker and self.ready else 0.0
+
+    @property
+    def capacity(self) -> int | None:
+        """How many streams the engine serves in time; None while it is not known."""
+        capacity = self._worker.capacity if self._worker and self.ready else None
+        return capacity.streams if capacity else None
 
     @property
     def work(self) -> Pong | None:
@@ -415,6 +428,7 @@ class Supervisor:
     def close(self, stream: Stream) -> None:
         """Forget a stream at once."""
         if self._streams.pop(stream.number, None):
+            self._past += stream.traffic
             self._tell(Close(stream.number))
             self._clear(stream.number, math.inf)
             self._see(stream, Close(stream.number))

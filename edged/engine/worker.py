@@ -303,6 +303,7 @@ class Worker:
             detecting=round(self._engine.detector.seconds, 4),
             audio=round(self._heard / SAMPLE_RATE, 3),
             partials=round(self._partials, 4),
+            copied=self._engine.recognizer.copied,
             stuck=round(self._lanes.longest, 3),
         )
 
@@ -404,6 +405,7 @@ def _serve(connection: channel.Channel[Command], options: argparse.Namespace) ->
             engine.load_seconds,
             engine.check_seconds,
             engine.digest,
+            engine.lanes,
         )
     )
     try:

@@ -30,9 +30,9 @@ import tomli_w
 
 from edged.errors import ModelError
 from edged.files import remade
+from edged.messages import CHECK_CLIP_SECONDS
 from edged.models.check import (
     CHECK_CLIP,
-    CHECK_SECONDS,
     REFERENCE,
     compare,
     compare_features,
@@ -174,7 +174,7 @@ def _take(path: Path, place: Path) -> None:
 def _make_clip(foreign: Foreign, work: Path) -> None:
     """From a recording that came with it, else from edged's own. Raises ModelError."""
     for path in (*foreign.recordings, *recordings()):
-        samples = read_recording(path)[: round(CHECK_SECONDS * SAMPLE_RATE)]
+        samples = read_recording(path)[: round(CHECK_CLIP_SECONDS * SAMPLE_RATE)]
         write_clip(samples, work / CHECK_CLIP)
         return
     raise ModelError(

@@ -20,10 +20,10 @@ import tomli_w
 
 from edged.errors import ModelError
 from edged.files import remade
+from edged.messages import CHECK_CLIP_SECONDS
 from edged.models.bucket import BUCKETS, FRAME
 from edged.models.check import (
     CHECK_CLIP,
-    CHECK_SECONDS,
     REFERENCE,
     compare,
     compare_features,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from edged.models.writer import Writer
 
 SAMPLE_RATE = 16000
-_CHECK_SAMPLES = round(CHECK_SECONDS * SAMPLE_RATE)
+_CHECK_SAMPLES = round(CHECK_CLIP_SECONDS * SAMPLE_RATE)
 
 OpenRecognizer = Callable[..., Recognizer]
 """Loads a part of a model on the CPU; told endings, from files with these."""

@@ -14,8 +14,6 @@ from edged.recognizer import SAMPLE_RATE
 CHECK_ERROR_RATE = 0.15
 """Largest word error rate against float32 on the check clip: one word of its eight"""
 CHECK_CLIP = "check.wav"
-CHECK_SECONDS = 6.0
-"""Length of the clip that edged makes"""
 GATE_RATE = 0.04
 """Largest word error rate against float32 on the gate's clips. Of their 205 words int8 and int4
 write up to six otherwise, as roundings fall, tiny-en with ranges chosen by entropy twelve"""

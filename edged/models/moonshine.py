@@ -96,6 +96,10 @@ class Moonshine(Recognizer):
         networks = StaticNetworks if open_session.static else OpenNetworks
         self._networks: Networks = networks(model, precision, open_session)
 
+    @property
+    def copied(self) -> int:  # type: ignore[override]
+        return self._networks.copied
+
     def start(self) -> Decoding:
         return _MoonshineDecoding(self)
 

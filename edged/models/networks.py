@@ -32,6 +32,9 @@ class Writing(ABC):
 class Networks(ABC):
     """Encoder and decoder of a model on one rung."""
 
+    copied = 0
+    """Samples of audio that were copied so far"""
+
     @abstractmethod
     def encode(self, samples: np.ndarray, gain: float, front: int, back: int) -> Any:
         """What the encoder makes of `samples`, read in place, times `gain`, with so many samples of

@@ -80,6 +80,7 @@ class StaticNetworks(Networks):
         arrays = self._encoder.arrays(_encoder_shapes(bucket))
         audio = arrays["audio"][0]
         audio[:front] = 0
+        self.copied += len(samples)
         np.multiply(samples, gain, out=audio[front : front + len(samples)], casting="same_kind")
         audio[front + len(samples) :] = 0
         columns, frames = columns_of(length), frames_of(length)

@@ -201,3 +201,23 @@ def test_labels_have_few_values(spoken: DaemonProcess) -> None:
         assert len(family.samples) < 300, family.name
         for sample in family.samples:
             assert all(len(text) < 60 for text in sample.labels.values()), sample
+
+
+def copies(daemon: DaemonProcess, samples: np.ndarray, query: str = "") -> float:
+    """How often audio is copied that comes so, by edged's own count."""
+
+    def counted() -> tuple[float, float]:
+        stages = ("ring", "intake", "engine")
+        copied = sum(value(daemon, "edged_audio_copied_bytes_total", stage=s) for s in stages)
+        return copied, value(daemon, "edged_audio_taken_bytes_total")
+
+    copied, taken = counted()
+    recognize(daemon.url, samples, query=query)
+    after_copied, after_taken = counted()
+    assert after_taken - taken > 4 * RATE * 3
+    return (after_copied - copied) / (after_taken - taken)
+
+
+def test_audio_is_copied_once(spoken: DaemonProcess, speech: np.ndarray) -> None:
+    assert copies(spoken, speech[: 4 * RATE]) == 1
+    assert copies(spoken, speech[: 2 * RATE], query="&rate=8000") == 2, "it had to be resampled"

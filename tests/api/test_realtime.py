@@ -19,7 +19,7 @@ import soxr
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from edged.audio.pcm import ENCODINGS
+from edged.audio.pcm import PcmConverter, PcmFormat
 from tests import chaos
 from tests.api.garbage import leaves_nothing
 from tests.client import load, recognize, s16, silence, texts
@@ -392,7 +392,7 @@ def test_what_is_cleared_is_never_heard_of(
 
 def companded(samples: np.ndarray, encoding: str) -> bytes:
     """16 kHz as G.711 at 8 kHz."""
-    values = ENCODINGS[encoding][1](bytes(range(256)))
+    values = PcmConverter(PcmFormat(encoding=encoding)).feed(bytes(range(256)))
     order = np.argsort(values)
     narrow = soxr.resample(samples, RATE, 8000)
     return order[np.searchsorted(values[order], narrow).clip(0, 255)].astype(np.uint8).tobytes()

@@ -23,7 +23,7 @@ from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
-from edged.audio.pcm import ENCODINGS
+from edged.audio.pcm import PcmConverter, PcmFormat
 from tests.api.garbage import leaves_nothing, mutated
 from tests.client import Event, of_type, recognize, s16, silence, texts
 from tests.conftest import TINY
@@ -221,7 +221,7 @@ def pcm(samples: np.ndarray, rate: int, encoding: str, channels: int) -> bytes:
         return frames.tobytes()
     if encoding == "s16le":
         return s16(frames)
-    values = ENCODINGS[encoding][1](bytes(range(256)))
+    values = PcmConverter(PcmFormat(encoding=encoding)).feed(bytes(range(256)))
     order = np.argsort(values)
     places = np.searchsorted(values[order], frames.ravel()).clip(0, 255)
     return order[places].astype(np.uint8).tobytes()
