@@ -269,6 +269,48 @@ def replay(
 
 
 @app.command()
+def trace(
+    recording: Annotated[
+        Path,
+        typer.Argument(help="A sound file, or the folder of a daemon that has trace.folder set."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="The file; else NAME.trace.json here. .gz compresses it.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="auto, or a model's name.")] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="As fast as it goes, not at the pace of time.")
+    ] = False,
+    no_operators: Annotated[
+        bool, typer.Option("--no-operators", help="Without the runtime's profile, which slows it.")
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Show what every process does with a recording, and when: for https://ui.perfetto.dev.
+
+    A daemon of its own hears it as a microphone would; a client follows.
+    """
+    from edged.trace.record import OPERATORS, STAGES
+    from edged.trace.record import trace as write_trace
+
+    configuration = _read_configuration(config, {"engine": _given(model=model)})
+    path = output or Path(f"{recording.absolute().stem}.trace.json")
+    _quiet_log()
+    with _progress("listening") as advance:
+        found = write_trace(
+            configuration, recording, path, advance, fast=fast, timed=not no_operators
+        )
+    for what, count, rows in (
+        ("final", found.finals, found.final),
+        ("partial", found.partials, found.partial),
+    ):
+        _table((f"{count} {what}s: where their ms went", *STAGES[1:]), rows)
+    if found.operators:
+        _table(OPERATORS, found.operators)
+    typer.echo(f"{path} is written. Open it in https://ui.perfetto.dev or chrome://tracing")
+
+
+@app.command()
 def report(
     output: Annotated[
         Path | None, typer.Option(help="The archive; else edged-report-TIME.tar.gz here.")

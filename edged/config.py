@@ -193,6 +193,19 @@ class WorkerSection(_Section):
     python: Path = Field(description="Its interpreter: /path/to/venv/bin/python")
 
 
+class TraceSection(_Section):
+    """What every process does and when, texts included, to be looked at by `edged trace FOLDER`."""
+
+    folder: Path | None = Field(
+        None, description="Write it there, some MB a minute, until the daemon ends; empty: nothing"
+    )
+    operators: bool = Field(
+        True,
+        description="Have the runtime time its operators, too: all is slower by that, and takes "
+        "more memory the longer it runs",
+    )
+
+
 class LogSection(_Section):
     """What is logged."""
 
@@ -220,6 +233,7 @@ class Configuration(BaseSettings):
     transcripts: TranscriptsSection = TranscriptsSection()
     recorder: RecorderSection = RecorderSection()
     log: LogSection = LogSection()
+    trace: TraceSection = TraceSection()
     providers: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Options for a provider, handed over as they stand"
     )

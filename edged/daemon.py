@@ -256,7 +256,7 @@ class Daemon:
         sentences = [f"server.{name} changes with the next start, not now" for name in fixed]
         sentences += [
             f"{name} changes with the next start, not now"
-            for name in ("transcripts", "recorder", "sinks", "vosk", "sherpa", "wyoming")
+            for name in ("transcripts", "recorder", "sinks", "vosk", "sherpa", "wyoming", "trace")
             if getattr(new, name) != getattr(old, name)
         ]
         return sentences
@@ -321,6 +321,7 @@ class Daemon:
                 section.channels,
                 section.mute_file,
                 section.mute_command,
+                self.configuration.trace.folder,
             ),
             stream,
             muted=self._muted,

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from msgspec.structs import replace
@@ -57,6 +58,8 @@ class SourceOptions:
     channels: int
     mute_file: str | None
     mute_command: str | None
+    trace: Path | None = None
+    """Folder to note in what is captured when"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +322,8 @@ class Microphone:
             arguments.append(f"--mute-file={options.mute_file}")
         if options.mute_command:
             arguments.append(f"--mute-command={options.mute_command}")
+        if options.trace:
+            arguments.append(f"--trace={options.trace}")
         return arguments
 
     async def _end_process(self) -> None:

@@ -79,6 +79,23 @@ class SessionOptions:
     cache: Path | None = None
     """Folder of this provider's own for what it compiles. It need not exist yet, and may not be
     writable: then it is compiled anew each time."""
+    profile: Path | None = None
+    """Folder for files of the runtime's, where `Session.profile` is wanted, which may make runs
+    slower."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSpan:
+    """One operator of a graph, in one run."""
+
+    name: str
+    """In the graph"""
+    kind: str
+    """Its type: MatMul"""
+    start: int
+    """CLOCK_MONOTONIC, nanoseconds"""
+    end: int
+    """The same"""
 
 
 class Session(ABC):
@@ -136,6 +153,12 @@ class Session(ABC):
         `carried` maps inputs to the outputs that are new in them; these have places along `axis`.
         """
         return Places(self, carried, axis)
+
+    def profile(self) -> Sequence[OperatorSpan]:
+        """What its operators have done since it was opened with `SessionOptions.profile`, in the
+        order in which they began; nothing where the runtime cannot tell. Asked once, after the last
+        run. Where it tells only how long they took, they stand in a row from the run's start."""
+        return ()
 
     @abstractmethod
     def close(self) -> None:

@@ -31,6 +31,10 @@ async def run(read: Callable[[], Configuration]) -> None:
     check_exposure(configuration, read_token(configuration.server))
     check_sockets(passed, configuration.server.host)
     await ensure_models(configuration)
+    if configuration.trace.folder:
+        from edged.trace.watching import watch
+
+        watch(configuration.trace.folder)
     daemon = Daemon(configuration, read)
     # The engine loads in its own process while the API is imported here.
     await daemon.start()

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "edged"
 BASE = {"channel", "config", "errors", "files", "hookspecs", "log", "messages", "parent", "paths"}
 BASE |= {"provider", "recognizer", "policy", "source", "sink", "plugins", "vetting"}
 BASE |= {"activation", "notify", "workers", "elsewhere", "__init__"}
-BASE |= {"journal", "renames", "stderr"}
+BASE |= {"journal", "renames", "stderr", "tracer"}
 """Modules that everything may use: they know nothing of audio, engine or API"""
 MAY_IMPORT = {
     "audio": {"audio"},
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "client": {"client"},
     "recorder": {"recorder", "engine"},
     "doctor": {"doctor", "daemon", "engine", "audio", "models", "hardware", "client"},
+    "trace": {"trace", "engine", "audio", "models", "client", "hub"},
     "testing": {
         *("testing", "api", "cli", "daemon", "engine", "audio", "models"),
     },

@@ -110,6 +110,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--mute-file")
     parser.add_argument("--mute-command")
     parser.add_argument("--channel", type=int)
+    parser.add_argument("--trace", default="")
     parser.add_argument("--rate", type=int, default=SAMPLE_RATE)
     parser.add_argument("--encoding", default="s16le")
     parser.add_argument("--channels", type=int, default=1)
@@ -124,6 +125,10 @@ def main(arguments: list[str] | None = None) -> None:
     connection = channel.Channel(sock, decode_capture_command)
     output = Output(sock, AudioRing(options.ring), options.position, options.clock)
     try:
+        if options.trace:
+            from edged.audio.tracing import watch
+
+            watch(output, options.trace)
         muting = Muting(output, Switch(options.mute_file, options.mute_command), options.muted)
         output.send(_run(_source(options, output), muting, connection))
     except EdgedError as error:

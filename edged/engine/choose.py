@@ -171,6 +171,8 @@ def worker_options(configuration: Configuration) -> WorkerOptions:
         processors=cpu.read(Root()).big if engine.cores == "big" else [],
         partial_interval=policy.interval(engine.partial_interval, demand(configuration.engine)),
         extra=configuration.provider_options(),
+        trace=str(configuration.trace.folder or ""),
+        profile=configuration.trace.operators,
     )
 
 

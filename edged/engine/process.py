@@ -43,6 +43,8 @@ STILL_SECONDS = 10.0
 """Longest time that a worker which is loading may use no processor: a compiler does"""
 PING_SECONDS = 0.5
 DUMP_SECONDS = 0.3
+LEAVE_SECONDS, LEAVE_TRACED_SECONDS = 2.0, 60.0
+"""Longest wait for a worker that is to leave; one that is traced writes much at its end"""
 """Time for a stuck worker to write its stacks before it is killed"""
 LAST_LINES = 20
 BEHIND_SECONDS = 3.0
@@ -84,6 +86,7 @@ class WorkerProcess:
         process: asyncio.subprocess.Process,
         sock: socket.socket,
         on_report: Callable[[Report], None],
+        traced: bool = False,
     ) -> None:
         self.rung = rung
         self.ready: Ready | None = None
@@ -98,6 +101,7 @@ class WorkerProcess:
         self.working: dict[int, Working] = {}
         """What it was recognising when it was last heard of, by stream"""
         self._process = process
+        self._patience = LEAVE_TRACED_SECONDS if traced else LEAVE_SECONDS
         self._on_report = on_report
         self._channel = channel.AsyncChannel(sock, decode_report, self._take, self._hung_up)
         self._ended = asyncio.Event()
@@ -143,7 +147,7 @@ class WorkerProcess:
         except BaseException:  # cancelled: a worker that was started leaves when this is closed
             ours.close()
             raise
-        return cls(rung, process, ours, on_report)
+        return cls(rung, process, ours, on_report, bool(options.trace))
 
     @property
     def pid(self) -> int:
@@ -254,7 +258,7 @@ class WorkerProcess:
         self._channel.close()
         self._hung_up()
         try:
-            await asyncio.wait_for(self._process.wait(), 2.0)
+            await asyncio.wait_for(self._process.wait(), self._patience)
         except TimeoutError:
             await self.kill()
         await asyncio.wait({self._reader}, timeout=1.0)

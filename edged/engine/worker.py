@@ -52,6 +52,7 @@ from edged.recognizer import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from edged.engine.schedule import Served
+    from edged.engine.tracing import WorkerTrace
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
@@ -68,6 +69,15 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """Seconds of new audio between partials"""
     extra: dict[str, dict[str, Any]] = {}
     """`[providers.NAME]` of the configuration, by name"""
+    trace: str = ""
+    """Folder to note in what is done when; empty: nothing is noted"""
+    profile: bool = False
+    """Whether the runtime is to time its operators in such a trace"""
+
+    @property
+    def profiles(self) -> Path | None:
+        """Folder for a runtime's own profile, if there is to be one."""
+        return Path(self.trace) if self.trace and self.profile else None
 
     def threads(self, parallel: bool) -> int:
         """Threads for a graph whose operators are worth sharing, or for one whose are not."""
@@ -181,7 +191,9 @@ def opener(
 
     extra = options.extra.get(provider.name, {})
     cache = _cache(provider.name)
-    session_options = SessionOptions(options.threads(False), precision, extra, inspect, cache)
+    session_options = SessionOptions(
+        options.threads(False), precision, extra, inspect, cache, options.profiles
+    )
     return Opener(provider, device, session_options, options.threads(True))
 
 
@@ -387,13 +399,25 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(0)
 
 
+def _trace(options: WorkerOptions) -> WorkerTrace | None:
+    """What watches all that is done from now on, if that is wanted."""
+    if not options.trace:
+        return None
+    from edged.engine.tracing import WorkerTrace
+
+    return WorkerTrace(options.trace)
+
+
 def _serve(connection: channel.Channel[Command], options: argparse.Namespace) -> None:
     rung = msgspec.json.decode(options.rung, type=Rung)
     settings = msgspec.json.decode(options.options, type=WorkerOptions)
     keep_to(settings.processors)
     connection.send(Loading(f"loading {rung}"))
     try:
+        trace = _trace(settings)
         engine = _Engine(rung, options.model, settings)
+        if trace:
+            trace.watch(engine, connection)
     except EdgedError as error:
         path = getattr(error, "path", None)
         connection.send(Refused(error.code, error.message, str(path) if path else None))

@@ -84,6 +84,7 @@ class Moonshine(Recognizer):
 
     family: ClassVar[str] = "moonshine"
     concurrent: ClassVar[bool] = True
+    stages: ClassVar[Sequence[str]] = ("encode", "decode", "words")
 
     def __init__(self, model: Model, precision: str, open_session: OpenSession) -> None:
         self._tokenizer = Tokenizer(model.path("tokenizer.bin"))

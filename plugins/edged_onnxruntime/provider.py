@@ -11,7 +11,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edged.errors import ProviderError
-from edged.provider import Device, ExecutionProvider, Session, SessionOptions, TensorSpec, Value
+from edged.provider import (
+    Device,
+    ExecutionProvider,
+    OperatorSpan,
+    Session,
+    SessionOptions,
+    TensorSpec,
+    Value,
+)
+from edged_onnxruntime import profile
 from edged_onnxruntime.runtime import libraries_of, missing_library, offered, runtime
 from edged_onnxruntime.targets import ON_CPU, TARGETS, Target, choices
 
@@ -79,6 +88,7 @@ class _OnnxSession(Session):
         self.inputs = [_spec(argument) for argument in self._session.get_inputs()]
         self.outputs = [_spec(argument) for argument in self._session.get_outputs()]
         self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in self.inputs}
+        self._is_profiled = options.profile is not None
         if options.inspect or target is not ON_CPU:
             self.placement = _placement(self._session, target)
 
@@ -99,6 +109,9 @@ class _OnnxSession(Session):
                 f"is {tensor.dtype} with strides {tensor.strides}"
             )
         return self._from_numpy(tensor)
+
+    def profile(self) -> Sequence[OperatorSpan]:
+        return profile.end(self._session) if self._is_profiled else ()
 
     def close(self) -> None:
         del self._session
@@ -125,6 +138,8 @@ class _BoundSession(_OnnxSession):
 def _load(model: Path, target: Target, options: SessionOptions) -> Any:
     """The runtime's session, on the target and not on another one. Raises ProviderError."""
     settings = _settings(target, options)
+    if options.profile:
+        profile.begin(settings, options.profile, model)
     chosen = choices(target, options)
     providers: list[Any] = [(target.provider, chosen)]
     beside = (known for known in TARGETS if known.provider == target.beside)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edged.provider import Device, Loop, Session, Value
+from edged.provider import Device, Loop, Value
+from edged_openvino.profile import Profile
 from edged_openvino.runtime import openvino, told
 from edged_openvino.session import GraphSession, HostValue, Request, spec
 
@@ -39,20 +40,21 @@ class CachedSession(GraphSession):
         device: Device,
         settings: Mapping[str, Any],
         placement: Mapping[str, int],
+        profile: Profile | None = None,
     ) -> None:
         from openvino._offline_transformations import apply_make_stateful_transformation
 
         inputs = [spec(port) for port in graph.inputs]
         outputs = [spec(port) for port in graph.outputs]
         apply_make_stateful_transformation(graph, dict(carried))
-        super().__init__(graph, device, settings, placement)
+        super().__init__(graph, device, settings, placement, profile)
         self.inputs, self.outputs = inputs, outputs
         self._carried = dict(carried)
 
     def loop(self, carried: Mapping[str, str], axis: int) -> Loop:
         if dict(carried) != self._carried:
             return super().loop(carried, axis)
-        return StateLoop(self, self.compiled, carried, axis)
+        return StateLoop(self, carried, axis)
 
     def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Value]:
         """A run from the caches that are given: they are copied in, and out if asked for."""
@@ -70,11 +72,9 @@ class CachedSession(GraphSession):
 class StateLoop(Loop):
     """Runs whose caches are the states of a request of their own."""
 
-    def __init__(
-        self, session: Session, compiled: Any, carried: Mapping[str, str], axis: int
-    ) -> None:
+    def __init__(self, session: GraphSession, carried: Mapping[str, str], axis: int) -> None:
         self._axis = axis
-        self._request = Request(compiled)
+        self._request = Request(session.compiled, session.noted)
         self._states = _states(self._request, carried)
 
     def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Value]:

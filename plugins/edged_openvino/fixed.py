@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edged.provider import Device, Places, Session, Shape, Value
+from edged.provider import Device, OperatorSpan, Places, Session, Shape, Value
+from edged_openvino.profile import Profile
 from edged_openvino.runtime import openvino, told
 from edged_openvino.session import HostValue, Request, compiled_for, dtype, spec
 
@@ -22,8 +23,8 @@ FIRST = "edged_first"
 class Form:
     """The graph, compiled for one choice of shapes, and the inputs that it reads in place."""
 
-    def __init__(self, compiled: Any) -> None:
-        self.request = Request(compiled)
+    def __init__(self, compiled: Any, profile: Profile | None) -> None:
+        self.request = Request(compiled, profile)
         self.arrays = {
             port.get_any_name(): np.zeros(tuple(port.shape), dtype(port))
             for port in compiled.inputs
@@ -42,6 +43,7 @@ class FixedSession(Session):
         device: Device,
         settings: Mapping[str, Any],
         placement: Mapping[str, int],
+        profile: Profile | None = None,
     ) -> None:
         self.device = device
         self.inputs = [spec(port) for port in graph.inputs]
@@ -49,6 +51,7 @@ class FixedSession(Session):
         self.placement = placement
         self._graph = graph
         self._settings = settings
+        self._profile = profile
         self._forms: dict[tuple[tuple[str, Shape], ...], Form] = {}
         self._form: Form | None = None
 
@@ -63,7 +66,7 @@ class FixedSession(Session):
             graph.reshape({name: list(shape) for name, shape in shapes.items()})
             if states:
                 _keep_inside(graph, states, axis)
-            return Form(compiled_for(graph, self.device, self._settings))
+            return Form(compiled_for(graph, self.device, self._settings), self._profile)
 
     def _form_of(self, shapes: Mapping[str, Shape]) -> Form:
         key = tuple(sorted(shapes.items()))
@@ -81,6 +84,9 @@ class FixedSession(Session):
         if self._form is None or not self._form.takes(inputs):
             self._form = self._form_of({name: _shape(given) for name, given in inputs.items()})
         return self._form.request.run(inputs, outputs)
+
+    def profile(self) -> Sequence[OperatorSpan]:
+        return self._profile.spans if self._profile else ()
 
     def close(self) -> None:
         self._forms, self._form, self._arrays = {}, None, {}

@@ -21,6 +21,7 @@ from edged.provider import Device, ExecutionProvider, Session, SessionOptions, d
 from edged_openvino.blobs import tidy
 from edged_openvino.caches import CachedSession, caches
 from edged_openvino.fixed import FixedSession
+from edged_openvino.profile import WANTED, Profile
 from edged_openvino.runtime import core, openvino, told
 from edged_openvino.session import GraphSession, name_of
 
@@ -75,19 +76,20 @@ class OpenVino(ExecutionProvider):
                 f"openvino has no device {device.name} here; it has: {known}",
                 code="device_missing",
             )
+        profile = Profile() if options.profile else None
         with told(f"load {model} on {device.name}"):
             if device.static:
                 graph = core().read_model(model.read_bytes())
                 settings = dict(_settings(device, options, 0))
                 placement = _placement(graph, device) if options.inspect else {}
-                return FixedSession(graph, device, settings, placement)
+                return FixedSession(graph, device, settings, placement, profile)
             graph = core().read_model(model)
             carried = caches(graph)
             settings = dict(_settings(device, options, STEPS if carried else 0))
             placement = _placement(graph, device) if options.inspect else {}
             if carried:
-                return CachedSession(carried, graph, device, settings, placement)
-            return GraphSession(graph, device, settings, placement)
+                return CachedSession(carried, graph, device, settings, placement, profile)
+            return GraphSession(graph, device, settings, placement, profile)
 
 
 def _device(name: str) -> Device:
@@ -109,6 +111,8 @@ def _settings(device: Device, options: SessionOptions, shapes: int) -> Iterator[
     configuration go over ours."""
     yield "PERFORMANCE_HINT", "LATENCY"
     yield "INFERENCE_PRECISION_HINT", _computed_in(device, options.precision)
+    if options.profile:
+        yield from WANTED.items()
     if device.kind == "cpu":
         yield "NUM_STREAMS", 1
         yield "INFERENCE_NUM_THREADS", options.threads

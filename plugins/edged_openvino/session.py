@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from edged.errors import ProviderError
-from edged.provider import Device, Session, TensorSpec, Value
+from edged.provider import Device, OperatorSpan, Session, TensorSpec, Value
+from edged_openvino.profile import Profile
 from edged_openvino.runtime import core, openvino, told
 
 
@@ -28,7 +29,8 @@ class HostValue:
 class Request:
     """One place to run a compiled graph, with what is bound to it."""
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, profile: Profile | None = None) -> None:
+        self._profile = profile
         self.runtime = compiled.create_infer_request()
         self._inputs = _by_name(compiled.inputs)
         self._outputs = _by_name(compiled.outputs)
@@ -47,7 +49,10 @@ class Request:
             for name in self._lent - made.keys():
                 self._lend(name)
             self._lent = set(made)
-            self.runtime.infer(share_outputs=True)
+            if self._profile:
+                self._profile.run(self.runtime)
+            else:
+                self.runtime.infer(share_outputs=True)
         return [HostValue(made[name]) for name in outputs]
 
     def _check(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> None:
@@ -88,16 +93,21 @@ class GraphSession(Session):
         device: Device,
         settings: Mapping[str, Any],
         placement: Mapping[str, int],
+        profile: Profile | None = None,
     ) -> None:
         self.device = device
         self.inputs = [spec(port) for port in graph.inputs]
         self.outputs = [spec(port) for port in graph.outputs]
         self.placement = placement
         self.compiled = compiled_for(graph, device, settings)
-        self._request = Request(self.compiled)
+        self.noted = profile
+        self._request = Request(self.compiled, profile)
 
     def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Value]:
         return self._request.run(inputs, outputs)
+
+    def profile(self) -> Sequence[OperatorSpan]:
+        return self.noted.spans if self.noted else ()
 
     def close(self) -> None:
         del self._request, self.compiled

@@ -1,0 +1,1 @@
+"""`edged trace`: what every process did with a recording, and when."""

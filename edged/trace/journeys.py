@@ -1,0 +1,129 @@
+"""The way of each text, from the last sound that it is about to the client's socket."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edged.audio.tracing import BLOCK
+from edged.engine.tracing import FINAL, PARTIAL
+from edged.recognizer import SAMPLE_RATE
+from edged.trace.parts import Spans
+from edged.trace.play import RECEIVE
+from edged.trace.watching import PUBLISH, REPORT, SEND
+from edged.tracer import Event
+
+MICROSECONDS = 1e6
+
+
+class Sound:
+    """When each sample of the microphone was captured."""
+
+    def __init__(self, blocks: Sequence[Event]) -> None:
+        self._written: list[int] = [block.args["written"] for block in blocks]
+        self._clocks = [block.ts for block in blocks]
+        self.pid = blocks[0].pid
+
+    def clock(self, position: int) -> float:
+        """When the sample before `position` was, in microseconds of CLOCK_MONOTONIC."""
+        index = min(bisect_left(self._written, position), len(self._written) - 1)
+        return self._clocks[index] - (self._written[index] - position) / SAMPLE_RATE * MICROSECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """One final or partial. Times are microseconds of CLOCK_MONOTONIC."""
+
+    text: str
+    began: float
+    """When the utterance did"""
+    spoken: float
+    """When the last sound was captured that the text is about: of a final the end of speech"""
+    decided: float
+    """When that was captured which made the endpoint clear; of a partial as `spoken`"""
+    reason: str
+    """Of the endpoint"""
+    work: Event
+    """The recognition"""
+    said: Event
+    """The worker's report"""
+    taken: Event
+    """By the daemon"""
+    published: Event
+    sent: Event
+    """Into the socket"""
+    received: Event | None
+    """By the client that plays recordings"""
+
+
+def finals(spans: Spans) -> list[Journey]:
+    """Those that came to a follower of the microphone."""
+    return list(_journeys(spans, "said", "final", ("stream", "start", "resume")))
+
+
+def partials(spans: Spans) -> list[Journey]:
+    """The same."""
+    return list(_journeys(spans, "heard", "partial", ("stream", "start", "end")))
+
+
+def _journeys(spans: Spans, report: str, kind: str, keys: Sequence[str]) -> Iterator[Journey]:
+    sound = Sound(spans.named(BLOCK))
+    work = _Work(spans)
+    taken = {_key(event, keys): event for event in reversed(spans.named(f"{REPORT} {report}"))}
+    sent = _events(spans, f"{SEND} {kind}")
+    received = _events(spans, f"{RECEIVE} {kind}")
+    for said in spans.named(f"report {report}"):
+        took, worked = taken.get(_key(said, keys)), work.of(said)
+        published = spans.inside(f"{PUBLISH} {kind}", took) if took else []
+        if not (took and worked and published):
+            continue
+        event = _key(published[0], ("utterance", "end"))
+        if event not in sent:
+            continue
+        told = said.args
+        end = told.get("speech_end", told["end"])
+        yield Journey(
+            text=told["text"],
+            began=sound.clock(told["start"]),
+            spoken=sound.clock(end),
+            decided=sound.clock(max(end, told.get("decided", end))),
+            reason=told.get("reason", ""),
+            work=worked,
+            said=said,
+            taken=took,
+            published=published[0],
+            sent=sent[event],
+            received=received.get(event),
+        )
+
+
+def _key(event: Event, names: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(event.args.get(name) for name in names)
+
+
+def _events(spans: Spans, name: str) -> dict[tuple[Any, ...], Event]:
+    """By which event of the microphone they are; the first of each."""
+    return {_key(e, ("utterance", "end")): e for e in reversed(spans.named(name))}
+
+
+class _Work:
+    """Which recognition a report came of: the last one of its utterance before it."""
+
+    def __init__(self, spans: Spans) -> None:
+        announced = [(event, event.args) for event in spans.named("report working")]
+        self._done: dict[tuple[Any, ...], list[Event]] = {}
+        for name, final in ((PARTIAL, False), (FINAL, True)):
+            told = iter([pair for pair in announced if pair[1]["final"] is final])
+            now = next(told, None)
+            last: dict[str, Any] | None = None
+            for event in spans.named(name):
+                while now and now[0].ts <= event.ts:
+                    last, now = now[1], next(told, None)
+                if last:
+                    self._done.setdefault((last["stream"], last["start"]), []).append(event)
+
+    def of(self, report: Event) -> Event | None:
+        done = self._done.get(_key(report, ("stream", "start")), [])
+        return max((e for e in done if e.ts <= report.ts), key=lambda e: e.ts, default=None)
