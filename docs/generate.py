@@ -27,8 +27,8 @@ read with a warning that says what to change. `edged config` prints what is in f
 
 `edged reload` (`systemctl reload edged`, SIGHUP) reads it again: everything but `server.host`,
 `server.port`, `server.unix_socket`, `server.max_message_bytes`, `transcripts`, `recorder`, `sinks`,
-`vosk`, `sherpa`, `wyoming` and `trace`, which change with a restart; it says so. A file with a mistake
-changes nothing.
+`vosk`, `sherpa`, `wyoming` and `trace`, which change with a restart; it says so. A file with a
+mistake changes nothing.
 
 `EDGED_CACHE_DIR`, `EDGED_STATE_DIR`, `EDGED_CONFIG_DIR` and `EDGED_RUNTIME_DIR` move the folders.
 """

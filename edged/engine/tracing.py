@@ -125,9 +125,7 @@ def _judged(result: tuple[float, object], *_given: object) -> About:
     return DETECTION, {"probability": round(result[0], 4)}
 
 
-def _recognised(
-    name: str, hypothesis: Hypothesis, samples: np.ndarray, words: bool = False
-) -> About:
+def _recognised(name: str, hypothesis: Hypothesis, samples: np.ndarray, *_given: object) -> About:
     return name, {"seconds": len(samples) / SAMPLE_RATE, "text": hypothesis.text}
 
 

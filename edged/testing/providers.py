@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,8 @@ from edged.testing.recording import Graph, LoopRuns, RecordingOpener, Run
 KINDS = {"cpu", "gpu", "npu", "tpu", "dsp"}
 PRECISIONS = ("fp32", "int8", "bf16", "fp16", "int4")
 """In the order in which one is taken to check with"""
+CLOCKS = 1_000_000
+"""Nanoseconds that a runtime's clock may be off"""
 CLOSE = 1e-3
 """Two ways to compute the same may differ by this share of the largest number"""
 
@@ -362,6 +366,29 @@ def _require_close(
             require(close, reason)
 
 
+# -- profile --------------------------------------------------------------------------------------
+
+
+def its_profile_lies_within_its_runs(subject: ProviderOnDevice) -> None:
+    """A session that is profiled computes the same, and tells of operators within its runs."""
+    with TemporaryDirectory() as folder:
+        options = replace(subject.options, profile=Path(folder))
+        for graph in subject.graphs:
+            plain = subject.open(graph)
+            run = _plain_run(plain, graph)
+            profiled = subject.provider.open(graph.path, subject.device, options)
+            before = time.monotonic_ns() - CLOCKS
+            made = _arrays(profiled, run)
+            after = time.monotonic_ns() + CLOCKS
+            _require_close([_arrays(plain, run)], [made], "profiled it computes something else")
+            for span in profiled.profile():
+                inside = before <= span.start <= span.end <= after
+                require(inside, f"{span} is not between {before} and {after}")
+                require(span.name and span.kind, f"{span} has no name or no kind")
+            profiled.close()
+            plain.close()
+
+
 # -- the real model -------------------------------------------------------------------------------
 
 
@@ -398,6 +425,7 @@ CHECKS = [
         sessions_stand_alone,
         a_shortened_loop_is_as_a_fresh_one,
         loops_stand_alone,
+        its_profile_lies_within_its_runs,
         recognises_the_check_clip,
         computes_the_right_numbers,
     )

@@ -52,14 +52,19 @@ class Journey:
     taken: Event
     """By the daemon"""
     published: Event
-    sent: Event
-    """Into the socket"""
+    sent: Event | None
+    """Into a follower's socket, if there was one"""
     received: Event | None
-    """By the client that plays recordings"""
+    """By the client of `edged trace`"""
+
+    @property
+    def over(self) -> Event:
+        """The last that the daemon did for it."""
+        return self.sent or self.published
 
 
 def finals(spans: Spans) -> list[Journey]:
-    """Those that came to a follower of the microphone."""
+    """Of the microphone, in their order."""
     return list(_journeys(spans, "said", "final", ("stream", "start", "resume")))
 
 
@@ -80,8 +85,6 @@ def _journeys(spans: Spans, report: str, kind: str, keys: Sequence[str]) -> Iter
         if not (took and worked and published):
             continue
         event = _key(published[0], ("utterance", "end"))
-        if event not in sent:
-            continue
         told = said.args
         end = told.get("speech_end", told["end"])
         yield Journey(
@@ -94,7 +97,7 @@ def _journeys(spans: Spans, report: str, kind: str, keys: Sequence[str]) -> Iter
             said=said,
             taken=took,
             published=published[0],
-            sent=sent[event],
+            sent=sent.get(event),
             received=received.get(event),
         )
 

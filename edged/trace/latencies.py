@@ -34,8 +34,8 @@ def latency(journey: Journey, spans: Spans) -> dict[str, float]:
         REST: recognising - sum(worked.values()),
         "to the daemon": journey.taken.ts - until,
         "hub": journey.published.end - journey.taken.ts,
-        "socket": journey.sent.end - journey.published.end,
-        TOTAL: journey.sent.end - journey.spoken,
+        "socket": journey.over.end - journey.published.end,
+        TOTAL: journey.over.end - journey.spoken,
     }
     return {name: part / MILLISECOND for name, part in parts.items()}
 

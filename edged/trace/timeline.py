@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,9 @@ def _joined(windows: Sequence[Event]) -> Event:
 def _speech(journeys: Sequence[Journey], sound: Sound) -> Iterator[Event]:
     """What was said, and the silence behind it that was waited for, when it was captured."""
     yield _row(sound.pid, SPEECH, "what is heard")
-    ends = [journey.began for journey in journeys[1:]] + [float("inf")]
-    for journey, next_began in zip(journeys, ends, strict=True):
-        silent = min(journey.decided, next_began)
+    for journey, following in pairwise([*journeys, None]):
+        assert journey  # the last has none behind it
+        silent = min(journey.decided, following.began) if following else journey.decided
         about = {"text": journey.text}
         yield _span("speech", sound.pid, SPEECH, journey.began, journey.spoken, about)
         if silent > journey.spoken:
@@ -128,8 +129,8 @@ def _endpoints(journeys: Sequence[Journey]) -> Iterator[Event]:
 
 def _arrow(number: int, journey: Journey, capture: int) -> Iterator[Event]:
     """From the end of speech through all that was done for its final."""
-    stations = [journey.work, journey.said, journey.taken, journey.published, journey.sent]
-    stations += [journey.received] if journey.received else []
+    through = [journey.work, journey.said, journey.taken, journey.published]
+    stations = [*through, *(end for end in (journey.sent, journey.received) if end)]
     left = max(journey.began, journey.spoken - JUST_BEFORE)
     yield _point("s", number, capture, SPEECH, left)
     for station in stations:

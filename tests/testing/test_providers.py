@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from edged.errors import ProviderError
-from edged.provider import Device, Loop, Session, SessionOptions, TensorSpec, Value
+from edged.provider import (
+    Device,
+    Loop,
+    OperatorSpan,
+    Session,
+    SessionOptions,
+    TensorSpec,
+    Value,
+)
 from edged.testing.providers import CHECKS, ProviderOnDevice
 from edged_onnxruntime.provider import OnnxRuntime
 from edged_onnxruntime.targets import CPU
@@ -157,6 +165,11 @@ class Siblings(Faulty):
         Siblings.closed = True
 
 
+class OtherClock(Faulty):
+    def profile(self) -> Sequence[OperatorSpan]:
+        return [OperatorSpan("node_1", "MatMul", 0, 1000)]
+
+
 class Provider(OnnxRuntime):
     """ONNX Runtime with a class of sessions put in front."""
 
@@ -242,6 +255,7 @@ def test_one_breach_is_not_taken_for_another() -> None:
         (with_sessions(Mute), "recognises_the_check_clip"),
         (with_sessions(Elsewhere), "runs_where_it_was_told"),
         (with_sessions(Siblings), "sessions_stand_alone"),
+        (with_sessions(OtherClock), "its_profile_lies_within_its_runs"),
         (TakesAnyDevice(), "refuses_an_unknown_device"),
         (RaisesAnything(), "refuses_a_missing_file"),
         (Twins(), "devices_have_names"),
