@@ -281,9 +281,9 @@ def trace(
     fast: Annotated[
         bool, typer.Option("--fast", help="As fast as it goes, not at the pace of time.")
     ] = False,
-    no_operators: Annotated[
-        bool, typer.Option("--no-operators", help="Without the runtime's profile, which slows it.")
-    ] = False,
+    operators: Annotated[
+        float, typer.Option(help="Seconds of the runtime's own profile, which slows it.", min=0)
+    ] = 10.0,
     config: ConfigFile = None,
 ) -> None:
     """Show what every process does with a recording, and when: for https://ui.perfetto.dev.
@@ -297,9 +297,7 @@ def trace(
     path = output or Path(f"{recording.absolute().stem}.trace.json")
     _quiet_log()
     with _progress("listening") as advance:
-        found = write_trace(
-            configuration, recording, path, advance, fast=fast, timed=not no_operators
-        )
+        found = write_trace(configuration, recording, path, advance, fast=fast, seconds=operators)
     for what, count, rows in (
         ("final", found.finals, found.final),
         ("partial", found.partials, found.partial),
@@ -307,6 +305,8 @@ def trace(
         _table((f"{count} {what}s: where their ms went", *STAGES[1:]), rows)
     if found.operators:
         _table(OPERATORS, found.operators)
+    if found.workers > 1:
+        typer.echo("Note: the engine was replaced meanwhile: see `publish engine` in the trace.")
     typer.echo(f"{path} is written. Open it in https://ui.perfetto.dev or chrome://tracing")
 
 

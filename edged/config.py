@@ -199,10 +199,11 @@ class TraceSection(_Section):
     folder: Path | None = Field(
         None, description="Write it there, some MB a minute, until the daemon ends; empty: nothing"
     )
-    operators: bool = Field(
-        True,
-        description="Have the runtime time its operators, too: all is slower by that, and takes "
-        "more memory the longer it runs",
+    operators: float = Field(
+        10.0,
+        ge=0,
+        description="For so many seconds of a stream, and until there is silence, have the runtime "
+        "time its operators, too: slower by that, and some 15 MB a second; 0: not",
     )
 
 

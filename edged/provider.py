@@ -156,8 +156,9 @@ class Session(ABC):
 
     def profile(self) -> Sequence[OperatorSpan]:
         """What its operators have done since it was opened with `SessionOptions.profile`, in the
-        order in which they began; nothing where the runtime cannot tell. Asked once, after the last
-        run. Where it tells only how long they took, they stand in a row from the run's start."""
+        order in which they began; nothing where the runtime cannot tell. Asked once: later runs are
+        not profiled. Where it tells only how long they took, they stand in a row from the start of
+        their run."""
         return ()
 
     @abstractmethod

@@ -236,7 +236,7 @@ def test_a_daemon_can_be_traced_for_a_while(
     """As fast as it goes, without operators, and compressed."""
     noted, output = tmp_path / "noted", tmp_path / "out.json.gz"
     source = f"fast:{traced.recording}"
-    settings = {"trace_folder": noted, "trace_operators": False}
+    settings = {"trace_folder": noted, "trace_operators": 0}
     daemon = start_daemon("--source", source, "--model", TINY, **settings)
     daemon.wait(lambda: b'"report said"' in b"".join(f.read_bytes() for f in noted.iterdir()))
     assert daemon.stop() == 0

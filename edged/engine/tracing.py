@@ -33,13 +33,17 @@ SHAPES = 3
 class WorkerTrace:
     """The parts of one worker, watched."""
 
-    def __init__(self, folder: str) -> None:
-        """Raises EdgedError where nothing can be written."""
+    def __init__(self, folder: str, profiled: float) -> None:
+        """Operators are timed for so many seconds of a stream. Raises EdgedError where nothing can
+        be written."""
         self._tracer = Tracer(Path(folder), "worker")
+        self._profiled = profiled * SAMPLE_RATE
         self._sessions: list[tuple[str, Session]] = []
+        """Those whose operators are yet to be written"""
         self._watch_openers()
         self._watch_pipelines()
-        atexit.register(self._write_operators)
+        self._tracer.watch(self, "write_operators", functools.partial(_called, "write operators"))
+        atexit.register(self.write_operators)
 
     def watch(self, engine: Any, connection: Any) -> None:
         """An engine that is loaded, and what it reports on."""
@@ -98,13 +102,17 @@ class WorkerTrace:
         def watched(pipeline: Pipeline, written: int) -> Iterator[Report]:
             lag = (written - pipeline.position) / SAMPLE_RATE
             self._tracer.counter("lag in ms", round(lag * 1000, 1))
+            over = pipeline.position >= self._profiled and not pipeline.speaking
+            if self._sessions and over:
+                self.write_operators()
             return advance(pipeline, written)
 
         _replace(Pipeline, "advance", watched)
 
-    def _write_operators(self) -> None:
-        """What the runtime itself has noted, at the end: some of them tell only once."""
-        for row, (graph, session) in enumerate(self._sessions, FIRST_ROW):
+    def write_operators(self) -> None:
+        """What the runtime itself has noted, once: it keeps all of it in memory until then."""
+        sessions, self._sessions = self._sessions, []
+        for row, (graph, session) in enumerate(sessions, FIRST_ROW):
             if spans := _operators(session):
                 self._tracer.row(row, OPERATORS + graph, spans)
 

@@ -71,8 +71,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """`[providers.NAME]` of the configuration, by name"""
     trace: str = ""
     """Folder to note in what is done when; empty: nothing is noted"""
-    profile: bool = False
-    """Whether the runtime is to time its operators in such a trace"""
+    profile: float = 0.0
+    """Seconds of a stream for which the runtime is to time its operators in such a trace"""
 
     @property
     def profiles(self) -> Path | None:
@@ -405,7 +405,7 @@ def _trace(options: WorkerOptions) -> WorkerTrace | None:
         return None
     from edged.engine.tracing import WorkerTrace
 
-    return WorkerTrace(options.trace)
+    return WorkerTrace(options.trace, options.profile)
 
 
 def _serve(connection: channel.Channel[Command], options: argparse.Namespace) -> None:

@@ -16,6 +16,8 @@ from edged.trace.watching import PUBLISH, REPORT, SEND
 from edged.tracer import Event
 
 MICROSECONDS = 1e6
+EVENT = ("utterance", "end")
+"""What tells events of one kind apart"""
 
 
 class Sound:
@@ -76,15 +78,14 @@ def partials(spans: Spans) -> list[Journey]:
 def _journeys(spans: Spans, report: str, kind: str, keys: Sequence[str]) -> Iterator[Journey]:
     sound = Sound(spans.named(BLOCK))
     work = _Work(spans)
-    taken = {_key(event, keys): event for event in reversed(spans.named(f"{REPORT} {report}"))}
-    sent = _events(spans, f"{SEND} {kind}")
-    received = _events(spans, f"{RECEIVE} {kind}")
+    taken = _Next(spans.named(f"{REPORT} {report}"), keys)
+    sent = _Next(spans.named(f"{SEND} {kind}"), EVENT)
+    received = _Next(spans.named(f"{RECEIVE} {kind}"), EVENT)
     for said in spans.named(f"report {report}"):
-        took, worked = taken.get(_key(said, keys)), work.of(said)
+        took, worked = taken.after(said), work.of(said)
         published = spans.inside(f"{PUBLISH} {kind}", took) if took else []
         if not (took and worked and published):
             continue
-        event = _key(published[0], ("utterance", "end"))
         told = said.args
         end = told.get("speech_end", told["end"])
         yield Journey(
@@ -97,8 +98,8 @@ def _journeys(spans: Spans, report: str, kind: str, keys: Sequence[str]) -> Iter
             said=said,
             taken=took,
             published=published[0],
-            sent=sent.get(event),
-            received=received.get(event),
+            sent=sent.after(published[0]),
+            received=received.after(published[0]),
         )
 
 
@@ -106,9 +107,18 @@ def _key(event: Event, names: Sequence[str]) -> tuple[Any, ...]:
     return tuple(event.args.get(name) for name in names)
 
 
-def _events(spans: Spans, name: str) -> dict[tuple[Any, ...], Event]:
-    """By which event of the microphone they are; the first of each."""
-    return {_key(e, ("utterance", "end")): e for e in reversed(spans.named(name))}
+class _Next:
+    """Finds what came next of the same: a new worker may say again what the last one had said."""
+
+    def __init__(self, events: Sequence[Event], names: Sequence[str]) -> None:
+        self._names = names
+        self._same: dict[tuple[Any, ...], list[Event]] = {}
+        for event in events:
+            self._same.setdefault(_key(event, names), []).append(event)
+
+    def after(self, event: Event) -> Event | None:
+        same = self._same.get(_key(event, self._names), [])
+        return next((other for other in same if other.ts >= event.ts), None)
 
 
 class _Work:

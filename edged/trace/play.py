@@ -44,9 +44,9 @@ def play(
     progress: Progress,
     *,
     fast: bool = False,
-    operators: bool = True,
+    operators: float = 0.0,
 ) -> None:
-    """Have everything noted in `folder`. Raises EdgedError."""
+    """Have everything noted in `folder`, operators for so many seconds. Raises EdgedError."""
     next(open_recording(recording), None)  # says what is wrong with it before anything is started
     seconds = duration(recording) or float("inf")
     source = f"{'fast' if fast else 'file'}:{recording.absolute()}"
@@ -79,7 +79,7 @@ def _received(_result: None, event: Event) -> About:
 
 
 def _settings(
-    configuration: Configuration, folder: Path, source: str, operators: bool
+    configuration: Configuration, folder: Path, source: str, operators: float
 ) -> dict[str, Any]:
     """The daemon's configuration, before it is to listen."""
     kept = configuration.model_dump(

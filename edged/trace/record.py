@@ -34,6 +34,8 @@ class Found(msgspec.Struct, frozen=True):
     partial: list[Row]
     operators: list[Row]
     """Those that cost most"""
+    workers: int
+    """How many took part: more than one where the engine was replaced"""
 
 
 def trace(
@@ -43,24 +45,29 @@ def trace(
     progress: Progress,
     *,
     fast: bool = False,
-    timed: bool = True,
+    seconds: float = 0.0,
 ) -> Found:
-    """Write a trace of a recording, or of the folder of a daemon's `trace.folder`. Raises
-    EdgedError."""
+    """Write a trace of a recording, with operators for so many seconds; or one of the folder of a
+    daemon's `trace.folder`. Raises EdgedError."""
     _require_writable(output)
-    with _noted(configuration, source, progress, fast, timed) as folder:
+    with _noted(configuration, source, progress, fast, seconds) as folder:
         events = read(folder)
     write(events, output)
     spans = Spans(events)
     final, partial = finals(spans), partials(spans)
     return Found(
-        len(final), rows(final, spans), len(partial), rows(partial, spans), operators(events)
+        finals=len(final),
+        final=rows(final, spans),
+        partials=len(partial),
+        partial=rows(partial, spans),
+        operators=operators(events),
+        workers=len({journey.work.pid for journey in (*final, *partial)}),
     )
 
 
 @contextlib.contextmanager
 def _noted(
-    configuration: Configuration, source: Path, progress: Progress, fast: bool, timed: bool
+    configuration: Configuration, source: Path, progress: Progress, fast: bool, seconds: float
 ) -> Iterator[Path]:
     """The folder in which everything is noted."""
     if source.is_dir():
@@ -70,7 +77,7 @@ def _noted(
         store().get(configuration.engine.model)  # says what is missing before anything is started
     with TemporaryDirectory(prefix="edged-trace-") as name:
         folder = Path(name)
-        play(configuration, source, folder, progress, fast=fast, operators=timed)
+        play(configuration, source, folder, progress, fast=fast, operators=seconds)
         yield folder
 
 

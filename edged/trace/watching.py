@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket
 
 from edged.engine.stream import Stream
 from edged.hub import Hub
-from edged.messages import Event, Final
+from edged.messages import EngineChanged, Event, Final
 from edged.recognizer import SAMPLE_RATE
 from edged.tracer import About, Tracer
 
@@ -60,8 +60,12 @@ def _place(report: Any) -> dict[str, Any]:
 
 
 def _published(_result: None, _hub: Hub, event: Event) -> About:
-    latency = {"latency": event.latency.total} if isinstance(event, Final) else {}
-    return f"{PUBLISH} {event.__struct_config__.tag}", {**told(event), **latency}
+    more: dict[str, Any] = {}
+    if isinstance(event, Final):
+        more = {"latency": event.latency.total}
+    elif isinstance(event, EngineChanged):
+        more = {"to": str(event.to), "reason": event.reason}
+    return f"{PUBLISH} {event.__struct_config__.tag}", {**told(event), **more}
 
 
 def _sent(_result: None, _socket: WebSocket, text: str) -> About:

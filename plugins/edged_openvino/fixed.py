@@ -86,7 +86,7 @@ class FixedSession(Session):
         return self._form.request.run(inputs, outputs)
 
     def profile(self) -> Sequence[OperatorSpan]:
-        return self._profile.spans if self._profile else ()
+        return self._profile.end() if self._profile else ()
 
     def close(self) -> None:
         self._forms, self._form, self._arrays = {}, None, {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edged.provider import OperatorSpan
@@ -18,13 +18,20 @@ class Profile:
     """Of all runs of a session."""
 
     def __init__(self) -> None:
-        self.spans: list[OperatorSpan] = []
+        self._spans: list[OperatorSpan] = []
+        self._is_over = False
 
     def run(self, request: Any) -> None:
         """Run, and take note: in the order in which operators run, one behind the other."""
         start = time.monotonic_ns()
         request.infer(share_outputs=True)
-        self.spans += _row(start, time.monotonic_ns(), request.profiling_info)
+        if not self._is_over:
+            self._spans += _row(start, time.monotonic_ns(), request.profiling_info)
+
+    def end(self) -> Sequence[OperatorSpan]:
+        """What was noted; no more is."""
+        self._is_over = True
+        return self._spans
 
 
 def _row(start: int, end: int, counts: Iterable[Any]) -> Iterator[OperatorSpan]:

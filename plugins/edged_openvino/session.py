@@ -107,7 +107,7 @@ class GraphSession(Session):
         return self._request.run(inputs, outputs)
 
     def profile(self) -> Sequence[OperatorSpan]:
-        return self.noted.spans if self.noted else ()
+        return self.noted.end() if self.noted else ()
 
     def close(self) -> None:
         del self._request, self.compiled
