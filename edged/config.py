@@ -203,7 +203,7 @@ class TraceSection(_Section):
         10.0,
         ge=0,
         description="For so many seconds of a stream, and until there is silence, have the runtime "
-        "time its operators, too: slower by that, and some 15 MB a second; 0: not",
+        "time its operators, too: slower by that, and some 20 MB a second; 0: not",
     )
 
 

@@ -111,10 +111,10 @@ class Tracer:
 
         setattr(owner, method, watched)
 
-    def counter(self, name: str, value: float) -> None:
+    def counter(self, name: str, unit: str, value: float) -> None:
         """How much there is of something now."""
         ts = time.monotonic_ns() / NANOSECONDS
-        self._put([Event(ph="C", name=name, pid=self._pid, tid=0, ts=ts, args={name: value})])
+        self._put([Event(ph="C", name=name, pid=self._pid, tid=0, ts=ts, args={unit: value})])
 
     def row(self, number: int, title: str, spans: Iterable[Span] = ()) -> None:
         """A row that is no thread, and what was timed for it by somebody else."""

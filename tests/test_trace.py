@@ -130,7 +130,7 @@ def test_every_stage_is_there(traced: Traced) -> None:
     assert {"report working", "report began", "report heard", "report said"} <= names
     assert {"take said", "publish final", "send final", "receive final"} <= names
     assert {"take heard", "publish partial", "send partial", "receive partial"} <= names
-    assert {"speech", "silence", "lag in ms", "level in dB", "ring in ms"} <= names
+    assert {"speech", "silence", "lag", "level", "ring"} <= names
 
 
 def test_all_of_the_sound_is_seen(traced: Traced) -> None:
@@ -139,7 +139,7 @@ def test_all_of_the_sound_is_seen(traced: Traced) -> None:
     judged = sum(event.args["windows"] for event in found.named(DETECTION))
     assert judged == SECONDS * 16000 // 512
     assert len(found.named(DETECTION)) < judged, "windows that come at once are one span"
-    levels = [e.args["level in dB"] for e in traced.events if e.name == "level in dB"]
+    levels = [e.args["dB"] for e in traced.events if e.name == "level"]
     assert -100 < min(levels) < -40 < max(levels) < 0
 
 
@@ -277,11 +277,11 @@ def test_a_mistake_is_one_line(
 
 def test_a_process_that_was_killed_leaves_what_it_did(tmp_path: Path) -> None:
     tracer = Tracer(tmp_path, "capture")
-    tracer.counter("level in dB", -30)
+    tracer.counter("level", "dB", -30)
     [file] = tmp_path.iterdir()
     whole = '{"ph":"X","name":"block","pid":1,"tid":1,"ts":1,"dur":1,"args":{"written":512}}\n'
     file.write_bytes(file.read_bytes() + (whole + whole[: len(whole) // 2]).encode())
-    assert [event.name for event in read(tmp_path)] == ["process_name", "block", "level in dB"]
+    assert [event.name for event in read(tmp_path)] == ["process_name", "block", "level"]
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:

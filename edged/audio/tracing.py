@@ -20,7 +20,7 @@ def watch(output: Output, folder: str) -> None:
 
     def about(_result: None, block: object, *_: object) -> About:
         level = level_of(np.frombuffer(block, np.float32))  # type: ignore[call-overload]
-        tracer.counter("level in dB", level)
+        tracer.counter("level", "dB", level)
         return BLOCK, {"written": output.position}
 
     tracer.watch(output, "write", about)

@@ -101,7 +101,7 @@ class WorkerTrace:
 
         def watched(pipeline: Pipeline, written: int) -> Iterator[Report]:
             lag = (written - pipeline.position) / SAMPLE_RATE
-            self._tracer.counter("lag in ms", round(lag * 1000, 1))
+            self._tracer.counter("lag", "ms", round(lag * 1000, 1))
             over = pipeline.position >= self._profiled and not pipeline.speaking
             if self._sessions and over:
                 self.write_operators()

@@ -40,7 +40,7 @@ def watch(folder: Path) -> None:
     tracer.row(SOCKETS, "sockets")
 
     def wrote(_result: None, stream: Stream, written: int, _clock: float) -> About:
-        tracer.counter("ring in ms", round((written - stream.floor) / SAMPLE_RATE * 1000, 1))
+        tracer.counter("ring", "ms", round((written - stream.floor) / SAMPLE_RATE * 1000, 1))
         return AUDIO, {"stream": stream.number, "written": written}
 
     tracer.watch(Stream, "wrote", wrote)
