@@ -96,6 +96,8 @@ class OperatorSpan:
     """CLOCK_MONOTONIC, nanoseconds"""
     end: int
     """The same"""
+    thread: int = 0
+    """The kernel's number of the one that ran the graph; 0 where it is always one at a time"""
 
 
 class Session(ABC):
@@ -156,9 +158,9 @@ class Session(ABC):
 
     def profile(self) -> Sequence[OperatorSpan]:
         """What its operators have done since it was opened with `SessionOptions.profile`, in the
-        order in which they began; nothing where the runtime cannot tell. Asked once: later runs are
-        not profiled. Where it tells only how long they took, they stand in a row from the start of
-        their run."""
+        order in which they began; nothing where the runtime cannot tell. Asked once, while no run
+        is under way: later ones are not profiled. Where it tells only how long they took, they
+        stand in a row from the start of their run."""
         return ()
 
     @abstractmethod

@@ -127,6 +127,7 @@ class Recognizer(ABC):
 
     copied = 0
     """Samples of audio that were copied so far, because they could not be read where they lie"""
+
     stages: ClassVar[Sequence[str]] = ()
     """Methods of its own that `edged trace` shows: `encode`, `decode` and `words` are what it adds
     up"""

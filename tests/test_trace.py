@@ -204,11 +204,11 @@ def test_operators_lie_within_the_runs_of_their_graph(traced: Traced) -> None:
     found = spans(traced)
     rows = [row for row in traced.rows.values() if traced.row(row[0]).startswith(OPERATORS)]
     assert {traced.row(row[0]) for row in rows} == {f"{OPERATORS}encoder", f"{OPERATORS}decoder"}
-    for row in rows:
-        runs = found.named(traced.row(row[0]).removeprefix(OPERATORS))
-        outside = list(not_inside(row, runs))
-        assert not outside
-        assert sum(event.dur or 0 for event in row) > 0.5 * sum(run.dur or 0 for run in runs)
+    for graph in ("encoder", "decoder"):
+        runs = found.named(graph)
+        listed = [e for row in rows for e in row if traced.row(e) == OPERATORS + graph]
+        assert not list(not_inside(listed, runs))
+        assert sum(event.dur or 0 for event in listed) > 0.3 * sum(run.dur or 0 for run in runs)
 
 
 def not_inside(events: Iterable[Event], runs: Iterable[Event]) -> Iterator[Event]:

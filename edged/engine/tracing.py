@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import atexit
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 import numpy as np
@@ -40,6 +41,7 @@ class WorkerTrace:
         self._profiled = profiled * SAMPLE_RATE
         self._sessions: list[tuple[str, Session]] = []
         """Those whose operators are yet to be written"""
+        self._pipelines: WeakSet[Pipeline] = WeakSet()
         self._watch_openers()
         self._watch_pipelines()
         self._tracer.watch(self, "write_operators", functools.partial(_called, "write operators"))
@@ -102,27 +104,37 @@ class WorkerTrace:
         def watched(pipeline: Pipeline, written: int) -> Iterator[Report]:
             lag = (written - pipeline.position) / SAMPLE_RATE
             self._tracer.counter("lag", "ms", round(lag * 1000, 1))
-            over = pipeline.position >= self._profiled and not pipeline.speaking
-            if self._sessions and over:
-                self.write_operators()
+            self._pipelines.add(pipeline)
+            if self._sessions and pipeline.position >= self._profiled:
+                self._write_if_idle()
             return advance(pipeline, written)
 
         _replace(Pipeline, "advance", watched)
 
+    def _write_if_idle(self) -> None:
+        """No session is used while nobody speaks."""
+        if not any(pipeline.speaking for pipeline in self._pipelines):
+            self.write_operators()
+
     def write_operators(self) -> None:
         """What the runtime itself has noted, once: it keeps all of it in memory until then."""
         sessions, self._sessions = self._sessions, []
-        for row, (graph, session) in enumerate(sessions, FIRST_ROW):
-            if spans := _operators(session):
-                self._tracer.row(row, OPERATORS + graph, spans)
+        rows = [(graph, spans) for graph, session in sessions for spans in _operators(session)]
+        for row, (graph, spans) in enumerate(rows, FIRST_ROW):
+            self._tracer.row(row, OPERATORS + graph, spans)
 
 
 def _replace(owner: Any, method: str, by: Callable[..., Any]) -> None:
     setattr(owner, method, by)
 
 
-def _operators(session: Session) -> list[Span]:
-    return [(o.start, o.end, (o.kind, {"operator": o.name})) for o in session.profile()]
+def _operators(session: Session) -> Iterable[list[Span]]:
+    """By thread: several may run one graph at the same time."""
+    found: dict[int, list[Span]] = {}
+    for one in session.profile():
+        span = one.start, one.end, (one.kind, {"operator": one.name})
+        found.setdefault(one.thread, []).append(span)
+    return found.values()
 
 
 def _called(name: str, _result: object, *_given: object, **_named: object) -> About:
@@ -134,7 +146,7 @@ def _judged(result: tuple[float, object], *_given: object) -> About:
 
 
 def _recognised(name: str, hypothesis: Hypothesis, samples: np.ndarray, *_given: object) -> About:
-    return name, {"seconds": len(samples) / SAMPLE_RATE, "text": hypothesis.text}
+    return name, {"samples": len(samples), "text": hypothesis.text}
 
 
 def _ran(graph: str, _made: object, inputs: Mapping[str, Any], *_given: object) -> About:

@@ -16,6 +16,7 @@ from edged.trace.watching import PUBLISH, REPORT, SEND
 from edged.tracer import Event
 
 MICROSECONDS = 1e6
+UTTERANCE = ("stream", "start")
 EVENT = ("utterance", "end")
 """What tells events of one kind apart"""
 
@@ -125,18 +126,21 @@ class _Work:
     """Which recognition a report came of: the last one of its utterance before it."""
 
     def __init__(self, spans: Spans) -> None:
-        announced = [(event, event.args) for event in spans.named("report working")]
         self._done: dict[tuple[Any, ...], list[Event]] = {}
+        announced: dict[tuple[bool, int], list[Event]] = {}
+        for told in spans.named("report working"):
+            key = told.args["final"], told.args["end"] - told.args["start"]
+            announced.setdefault(key, []).append(told)
         for name, final in ((PARTIAL, False), (FINAL, True)):
-            told = iter([pair for pair in announced if pair[1]["final"] is final])
-            now = next(told, None)
-            last: dict[str, Any] | None = None
             for event in spans.named(name):
-                while now and now[0].ts <= event.ts:
-                    last, now = now[1], next(told, None)
-                if last:
-                    self._done.setdefault((last["stream"], last["start"]), []).append(event)
+                alike = announced.get((final, event.args["samples"]), [])
+                if told_of := max((e for e in alike if e.ts <= event.ts), key=_began, default=None):
+                    self._done.setdefault(_key(told_of, UTTERANCE), []).append(event)
 
     def of(self, report: Event) -> Event | None:
-        done = self._done.get(_key(report, ("stream", "start")), [])
-        return max((e for e in done if e.ts <= report.ts), key=lambda e: e.ts, default=None)
+        done = self._done.get(_key(report, UTTERANCE), [])
+        return max((e for e in done if e.ts <= report.ts), key=_began, default=None)
+
+
+def _began(event: Event) -> float:
+    return event.ts

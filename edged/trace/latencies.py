@@ -84,7 +84,7 @@ def operators(events: Iterable[Event]) -> list[Row]:
     runs: Counter[tuple[str, str]] = Counter()
     for event in events:
         row = event.pid, event.tid
-        if event.ph == "M" and str(event.args.get("name")).startswith(OPERATORS):
+        if event.name == "thread_name" and event.args["name"].startswith(OPERATORS):
             graphs[row] = event.args["name"].removeprefix(OPERATORS)
         elif event.ph == "X" and row in graphs:
             key = graphs[row], event.name

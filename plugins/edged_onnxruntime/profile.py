@@ -27,6 +27,7 @@ class _Entry(msgspec.Struct):
     ts: int = 0
     """Microseconds since the profile was begun"""
     dur: int = 0
+    tid: int = 0
     args: _Arguments = _Arguments()
 
 
@@ -57,7 +58,7 @@ def end(session: Any) -> Sequence[OperatorSpan]:
 def _span(began: int, node: _Entry) -> OperatorSpan:
     start = began + node.ts * MICROSECOND
     name = node.name.removesuffix(SUFFIX)
-    return OperatorSpan(name, node.args.op_name, start, start + node.dur * MICROSECOND)
+    return OperatorSpan(name, node.args.op_name, start, start + node.dur * MICROSECOND, node.tid)
 
 
 def monotonic(nanoseconds: int) -> int:
