@@ -71,7 +71,7 @@ def viewer(tmp_path: Path, speech: np.ndarray) -> Iterator[Browser]:
         here = f"http://127.0.0.1:{PORT}"
         browser = Browser(tmp_path / "profile", recording, f"{here}/#!/?url={here}/{TRACE}")
         try:
-            browser.look(1500, 1080)
+            browser.look(1500, 1250)
             browser.wait("window.app?.trace?.workspaces.currentWorkspace.children.length >= 4")
             yield browser
         finally:

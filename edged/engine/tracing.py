@@ -141,15 +141,19 @@ def _called(name: str, _result: object, *_given: object, **_named: object) -> Ab
     return name, {}
 
 
-def _judged(result: tuple[float, object], *_given: object) -> About:
+def _judged(result: tuple[float, object], *_given: object, **_named: object) -> About:
     return DETECTION, {"probability": round(result[0], 4)}
 
 
-def _recognised(name: str, hypothesis: Hypothesis, samples: np.ndarray, *_given: object) -> About:
+def _recognised(
+    name: str, hypothesis: Hypothesis, samples: np.ndarray, *_given: object, **_named: object
+) -> About:
     return name, {"samples": len(samples), "text": hypothesis.text}
 
 
-def _ran(graph: str, _made: object, inputs: Mapping[str, Any], *_given: object) -> About:
+def _ran(
+    graph: str, _made: object, inputs: Mapping[str, Any], *_given: object, **_named: object
+) -> About:
     arrays = [(name, given) for name, given in inputs.items() if isinstance(given, np.ndarray)]
     return graph, {name: list(given.shape) for name, given in arrays[:SHAPES]}
 
