@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -87,11 +88,19 @@ async def _watch_engine(daemon: Daemon) -> None:
             raise ModelError(error.message, code=error.code) from error
         log.error("%s", error.message, extra=fields("engine_unusable", code=error.code))
     daemon.announce()
+    _settle()
     if is_wanted():
         from edged.watchdog import Watchdog
 
         await Watchdog(daemon).run()
     await asyncio.Event().wait()
+
+
+def _settle() -> None:
+    """What is there now stays: the garbage collector need not look through it again and again, and
+    finds what has come since, closed streams above all, the sooner."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Reloads:

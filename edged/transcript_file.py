@@ -20,6 +20,8 @@ log = get_logger(__name__)
 
 LAYOUT = 2
 PRIVATE = 0o600
+CACHE_KB = 256
+"""Pages of the file that a connection keeps in memory: it reads what is new, and that rarely"""
 LOG_PAGES = 64
 """Pages of 4096 bytes in the write-ahead log from which on it is taken over. With SQLite's 1000 it
 grows to 4 MB, and one that has filled a small disk cannot be emptied any more"""
@@ -84,6 +86,7 @@ def open_file(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
         connection.execute("PRAGMA secure_delete = ON")
         if layout != LAYOUT:
             _bring_up(connection, path, layout)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from edged.audio.ring import AudioRing
+from edged.engine.arrivals import Arrivals
 from edged.engine.own_voice import OwnVoice
 from edged.errors import EngineError
 from edged.messages import (
@@ -48,8 +48,6 @@ LOUDER, FLOOR_RISE = 1.5, 1.05
 the lowest level of late; it rises by this factor each time it is looked at"""
 PACED = 0.8
 """Audio that took at least this share of its length to come was spoken as it came"""
-ARRIVALS = 4096
-"""Blocks whose time of arrival is remembered"""
 
 Listener = Callable[[Event], None]
 
@@ -116,7 +114,7 @@ class Stream:
         """First sample of the utterance that has begun"""
         self._shown = False
         """Whether any of its text was shown, which can be taken back"""
-        self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS)
+        self._arrivals = Arrivals()
         self._progress = asyncio.Event()
         self._closed = False
         self._begun = 0
@@ -142,7 +140,7 @@ class Stream:
     def wrote(self, written: int, clock: float) -> None:
         """The ring is filled up to `written`, whose last sample was there at `clock`."""
         self.written = written
-        self._arrivals.append((written, clock))
+        self._arrivals.add(written, clock)
 
     @property
     def traffic(self) -> Traffic:
@@ -200,10 +198,8 @@ class Stream:
 
     def clock_of(self, position: int) -> float:
         """CLOCK_MONOTONIC at which the sample before `position` arrived, in seconds."""
-        for written, clock in self._arrivals:
-            if written >= position:
-                return clock - (written - position) / SAMPLE_RATE
-        return time.monotonic()
+        clock = self._arrivals.clock_of(position)
+        return time.monotonic() if clock is None else clock
 
     def is_paced(self, start: int, end: int) -> bool:
         """Whether this audio came at the pace of time, so that latency means something."""
@@ -359,6 +355,7 @@ class Stream:
 
     def close(self) -> None:
         self._closed = True
+        self._arrivals = Arrivals()  # who still holds the stream need not hold that
         self.ring.close()
         self._progress.set()
 
