@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -11,8 +12,10 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from edged.errors import EdgedError
 from edged.recognizer import SAMPLE_RATE
 
 CHUNK = 320
@@ -37,7 +40,8 @@ class Exchange:
 
     arrivals: list[Arrival]
     sent: list[tuple[int, float]]
-    """After each message: samples sent so far, and the CLOCK_MONOTONIC of it in seconds"""
+    """After each message: samples sent so far, and the CLOCK_MONOTONIC in seconds at which it was
+    sent, or due"""
     closed_at: float
     """CLOCK_MONOTONIC at which the end was announced, in seconds"""
 
@@ -58,9 +62,10 @@ class Exchange:
 class StreamClient:
     """One connection: send from the caller's thread, events are read in another."""
 
-    def __init__(self, url: str, words: bool = False) -> None:
+    def __init__(self, url: str, words: bool = False, partials: bool = True) -> None:
         """`url` is the daemon's, http://HOST:PORT; `words` asks for their times."""
-        address = url.replace("http", "ws", 1) + f"/v1/stream?rate={SAMPLE_RATE}&words={words:d}"
+        query = f"rate={SAMPLE_RATE}&words={words:d}&partials={partials:d}"
+        address = url.replace("http", "ws", 1) + f"/v1/stream?{query}"
         # Who is made to wait gets the answer to a ping after all that was sent before it.
         self._websocket = connect(address, max_size=None, compression=None, ping_interval=None)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -83,23 +88,29 @@ class StreamClient:
         self._reader.join(PATIENCE)
 
     def _read(self) -> None:
-        for message in self._websocket:
-            self.arrivals.append(Arrival(time.monotonic(), json.loads(message)))
+        with contextlib.suppress(ConnectionClosed):  # finish() says that something is missing
+            for message in self._websocket:
+                self.arrivals.append(Arrival(time.monotonic(), json.loads(message)))
 
-    def send(self, samples: np.ndarray) -> None:
-        """Send int16 samples as one message; waits while the daemon takes no more."""
+    def send(self, samples: np.ndarray, due: float | None = None) -> None:
+        """Send int16 samples as one message; waits while the daemon takes no more.
+
+        What was `due` at a time counts as sent then: who is made to wait gets the text later.
+        """
         self._websocket.send(samples.astype("<i2").tobytes())
         self.samples += len(samples)
-        self.sent.append((self.samples, time.monotonic()))
+        self.sent.append((self.samples, time.monotonic() if due is None else due))
 
     def finish(self) -> Exchange:
-        """Announce the end and wait for the last event. Raises RuntimeError if it never comes."""
+        """Announce the end and wait for the last event. Raises EdgedError if it never comes."""
         closed_at = time.monotonic()
         self._websocket.send('{"type": "close"}')
         self._reader.join(PATIENCE)
         if not self.arrivals or self.arrivals[-1].event["type"] != "closed":
             last = self.arrivals[-1].event if self.arrivals else "nothing"
-            raise RuntimeError(f"the daemon did not say `closed`; it said last: {last}")
+            raise EdgedError(
+                f"the daemon did not say `closed`; it said last: {last}", code="cut_off"
+            )
         return Exchange(self.arrivals, self.sent, closed_at)
 
 
@@ -112,10 +123,11 @@ class Pacer:
         self._started = time.monotonic()
         self._due = self._started
 
-    def wait(self, samples: int) -> None:
-        """Sleep until these further samples would have been spoken."""
+    def wait(self, samples: int) -> float:
+        """Sleep until these further samples would have been spoken; when that is."""
         self._due += samples / SAMPLE_RATE / self._pace
         time.sleep(max(0.0, self._due - time.monotonic()))
+        return self._due
 
     @property
     def behind(self) -> float:
@@ -124,10 +136,15 @@ class Pacer:
 
 
 def exchange(
-    url: str, samples: np.ndarray, *, pace: float | None = None, words: bool = False
+    url: str,
+    samples: np.ndarray,
+    *,
+    pace: float | None = None,
+    words: bool = False,
+    partials: bool = True,
 ) -> Exchange:
     """Send a whole int16 recording; without `pace` as fast as the daemon takes it."""
-    with StreamClient(url, words) as client:
+    with StreamClient(url, words, partials) as client:
         if pace is None:
             for first in range(0, len(samples), BLOCK):
                 client.send(samples[first : first + BLOCK])
@@ -140,5 +157,4 @@ def send_paced(client: StreamClient, samples: np.ndarray, pacer: Pacer) -> None:
     """Send int16 samples in chunks of 20 ms, each when its last sample would have been spoken."""
     for first in range(0, len(samples), CHUNK):
         chunk = samples[first : first + CHUNK]
-        pacer.wait(len(chunk))
-        client.send(chunk)
+        client.send(chunk, pacer.wait(len(chunk)))

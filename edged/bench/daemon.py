@@ -11,17 +11,45 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from edged.client.requests import Address
+from edged.config import FILE
 from edged.errors import EdgedError
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 NOTHING: Mapping[str, object] = MappingProxyType({})
 _COMPLAINT = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|Traceback|Fatal|^\w*Error\b")
+
+
+@dataclass(frozen=True)
+class Installation:
+    """An edged that can be run: this one, or another environment's."""
+
+    python: str = sys.executable
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @property
+    def is_ours(self) -> bool:
+        return self.python == sys.executable
+
+    @classmethod
+    def of(cls, python: Path) -> Installation:
+        """That of another Python, which must not find ours in its place."""
+        ours = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+        kept = {name: value for name, value in os.environ.items() if name not in ours}
+        return cls(str(python.absolute()), kept)
+
+    def command(self, *arguments: str) -> list[str]:
+        """Ours may be a checkout that is run from where it lies; another's is not."""
+        return [self.python, *([] if self.is_ours else ["-P"]), *arguments]
+
+
+OURS = Installation()
 
 
 class DaemonProcess:
@@ -33,6 +61,7 @@ class DaemonProcess:
         flags: Sequence[str],
         settings: Mapping[str, object] = NOTHING,
         launcher: tuple[Sequence[str], Sequence[int]] = ((), ()),
+        installation: Installation = OURS,
     ) -> None:
         """`settings` are environment variables without their prefix: server_port=1. `launcher` is
         what stands before the command, and the descriptors that it inherits."""
@@ -40,8 +69,9 @@ class DaemonProcess:
         self.folder = folder
         self.log = folder / "log"
         self.unix_socket = folder / "edged.sock"
+        (folder / FILE).touch()  # else the machine's own configuration would be taken
         environment = {
-            **os.environ,
+            **installation.environment,
             "EDGED_STATE_DIR": str(folder),
             "EDGED_RUNTIME_DIR": str(folder),
             "EDGED_CONFIG_DIR": str(folder),
@@ -50,8 +80,9 @@ class DaemonProcess:
         port = [] if "--port" in flags else ["--port", "0"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*launcher[0], sys.executable, "-m", "edged", "run", *port, *flags],
+                [*launcher[0], *installation.command("-m", "edged", "run"), *port, *flags],
                 env=environment,
+                cwd=None if installation.is_ours else folder,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -90,9 +121,9 @@ class DaemonProcess:
             time.sleep(0.02)
         raise self._failed("was waited for in vain")
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         """Wait until it can recognise. Raises EdgedError with the log."""
-        self.wait(lambda: self.address.get("/v1/health")["ready"])
+        self.wait(lambda: self.address.get("/v1/health")["ready"], seconds)
 
     def stop(self) -> int:
         """Ask it to stop; its exit code. One that does not leave is killed; raises EdgedError."""
@@ -116,12 +147,19 @@ class DaemonProcess:
 
 
 @contextlib.contextmanager
-def running(model: str, settings: Mapping[str, object] = NOTHING) -> Iterator[DaemonProcess]:
-    """A ready daemon for one model without a microphone, with folders of its own."""
+def running(
+    model: str,
+    settings: Mapping[str, object] = NOTHING,
+    source: Sequence[str] = ("--no-microphone",),
+    installation: Installation = OURS,
+    patience: float = READY_SECONDS,
+) -> Iterator[DaemonProcess]:
+    """A ready daemon for one model, without a microphone, with folders of its own."""
     with tempfile.TemporaryDirectory(prefix="edged-bench-") as folder:
-        daemon = DaemonProcess(Path(folder), ("--no-microphone", "--model", model), settings)
+        flags = (*source, "--model", model)
+        daemon = DaemonProcess(Path(folder), flags, settings, installation=installation)
         try:
-            daemon.wait_ready()
+            daemon.wait_ready(patience)
             yield daemon
         finally:
             daemon.stop()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -52,6 +53,17 @@ POLL_SECONDS = 0.05
 LAST_BYTES = 1 << 16
 """Of what a proof prints, so much is kept"""
 BYTES_OF_FP32 = 4
+
+
+class GraphRate(msgspec.Struct, frozen=True):
+    """What one graph of a rung did in the warm recognitions, by the products that are counted."""
+
+    seconds: float
+    """Of one recognition"""
+    gigaflops: float
+    """Billions of operations a second"""
+    operations_per_byte: float
+    """Of the weights that it reads: one pass of them a run"""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +118,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Weights of those products, read once by the encoder and once a token by the decoder"""
     gigabytes_share: float | None = None
     """Of the measured peak of the memory, copied by one thread; null on other devices"""
+    graphs: dict[str, GraphRate] = {}
+    """The encoder's and the decoder's share of that; empty where nothing is counted"""
 
 
 # -- in the process that may be lost --------------------------------------------------------------
@@ -193,8 +207,11 @@ def _timed(
     yield {"warm_p50_seconds": p50, "warm_p99_seconds": p99, "warm_p99_ratio": p99 / p50}
     yield {"real_time_factor": p50 / (len(clip) / SAMPLE_RATE)}
     if work:
+        frames = len(clip) / work.samples_per_frame
         tokens = graphs.runs("decoder") / RECOGNITIONS
-        yield work.rates(len(clip) / work.samples_per_frame, tokens, p50)
+        yield work.rates(frames, tokens, p50)
+        taken = {name: graphs.seconds(name) / RECOGNITIONS for name in ("encoder", "decoder")}
+        yield {"graphs": dict(work.graph_rates(frames, tokens, taken))}
 
 
 class _Work(msgspec.Struct, frozen=True):
@@ -236,6 +253,16 @@ class _Work(msgspec.Struct, frozen=True):
             "gigabytes_per_second": read / seconds / 1e9,
         }
 
+    def graph_rates(
+        self, frames: float, tokens: float, seconds: Mapping[str, float]
+    ) -> Iterator[tuple[str, GraphRate]]:
+        """The same for each graph that took time."""
+        encoder = (2 * self.encoder_weights * frames, self.encoder_bytes)
+        decoder = (2 * self.decoder_weights * tokens, self.decoder_bytes * tokens)
+        for name, (operations, read) in (("encoder", encoder), ("decoder", decoder)):
+            if operations and (taken := seconds[name]):
+                yield name, GraphRate(taken, operations / taken / 1e9, operations / read)
+
 
 class _Graphs:
     """Opens a model's graphs on one device, and knows where they landed and how often they ran."""
@@ -249,16 +276,20 @@ class _Graphs:
 
     def __call__(self, path: Path, parallel: bool) -> Session:
         session = _Counted(self._opener(path, parallel))
-        self._open.append((path.stem, session))
+        self._open.append((path.name.partition(".")[0], session))
         return session
 
     def reset(self) -> None:
         for _, session in self._open:
-            session.runs = 0
+            session.runs, session.seconds = 0, 0.0
 
     def runs(self, graph: str) -> int:
         """Runs of the graphs in files of this name since the last reset."""
         return sum(session.runs for name, session in self._open if name == graph)
+
+    def seconds(self, graph: str) -> float:
+        """In those runs."""
+        return sum(session.seconds for name, session in self._open if name == graph)
 
     def placed(self) -> dict[str, Any]:
         """Where the operators are. Raises ProviderError when none is where it was asked for."""
@@ -277,7 +308,7 @@ class _Graphs:
 
 
 class _Counted(Session):
-    """A session that counts its runs."""
+    """A session that counts its runs, and the seconds in them."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -285,10 +316,19 @@ class _Counted(Session):
         self.inputs, self.outputs = session.inputs, session.outputs
         self.placement = session.placement
         self.runs = 0
+        self.seconds = 0.0
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """While it runs once."""
+        started = time.perf_counter()
+        yield
+        self.runs += 1
+        self.seconds += time.perf_counter() - started
 
     def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Value]:
-        self.runs += 1
-        return self._session.run(inputs, outputs)
+        with self.counted():
+            return self._session.run(inputs, outputs)
 
     def arrays(self, shapes: Mapping[str, Shape]) -> Mapping[str, np.ndarray]:
         return self._session.arrays(shapes)
@@ -311,8 +351,8 @@ class _CountedLoop(Loop):
         self._loop = loop
 
     def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Value]:
-        self._counted.runs += 1
-        return self._loop.run(inputs, outputs)
+        with self._counted.counted():
+            return self._loop.run(inputs, outputs)
 
     def shorten(self, length: int) -> None:
         self._loop.shorten(length)
@@ -331,8 +371,8 @@ class _CountedPlaces(Places):
     def run(
         self, inputs: Mapping[str, Any], outputs: Sequence[str], first: int, count: int
     ) -> list[Value]:
-        self._counted.runs += 1
-        return self._places.run(inputs, outputs, first, count)
+        with self._counted.counted():
+            return self._places.run(inputs, outputs, first, count)
 
     def take(self, other: Places, first: int, last: int) -> None:
         self._places.take(other, first, last)
