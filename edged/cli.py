@@ -580,7 +580,8 @@ def bench(
     only: Annotated[
         str | None,
         typer.Option(
-            help="Of offline,streaming,idle,start,memory,concurrency,roofline,copies,switch."
+            help="These of offline, streaming, idle, start, memory, concurrency, roofline, "
+            "copies and switch, as offline,start."
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(help="Measure so often.", min=1)] = 1,
@@ -599,8 +600,8 @@ def bench(
 ) -> None:
     """Measure edged on this machine, or compare what was measured.
 
-    It starts daemons of its own, with default settings but for EDGED_... variables. A quick look
-    takes three minutes; what is to be compared takes more --rounds.
+    It starts daemons of its own, whose settings are the default ones and EDGED_... variables. A
+    quick look takes three minutes; what is to be compared takes more --rounds.
     """
     if context.invoked_subcommand is not None:
         return

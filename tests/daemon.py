@@ -11,10 +11,14 @@ from typing import Any
 import psutil
 
 from edged.bench import daemon
+from edged.errors import EdgedError
 
 
 class DaemonProcess(daemon.DaemonProcess):
     """`edged run` on a free port, with folders of its own, and what a test asks it."""
+
+    def _failed(self, what: str) -> EdgedError:
+        return EdgedError(f"The daemon {what}. Its log:\n{self.log.read_text()}")
 
     def ws(self, path: str) -> str:
         return f"ws://127.0.0.1:{self.port}{path}"

@@ -67,7 +67,9 @@ class StreamClient:
         query = f"rate={SAMPLE_RATE}&words={words:d}&partials={partials:d}"
         address = url.replace("http", "ws", 1) + f"/v1/stream?{query}"
         # Who is made to wait gets the answer to a ping after all that was sent before it.
-        self._websocket = connect(address, max_size=None, compression=None, ping_interval=None)
+        connection = connect(address, max_size=None, compression=None, ping_interval=None)
+        self._open = contextlib.ExitStack()
+        self._websocket = self._open.enter_context(connection)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self.arrivals: list[Arrival] = []
         self.sent: list[tuple[int, float]] = []
@@ -84,7 +86,7 @@ class StreamClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._websocket.close()
+        self._open.close()
         self._reader.join(PATIENCE)
 
     def _read(self) -> None:

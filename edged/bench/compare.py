@@ -12,7 +12,7 @@ and Student's t of as many as there are least of widens the interval, or few wou
 they are. Where values merely scatter, it is rather too wide than too narrow.
 
 With one round a side, what the machine did otherwise during one of them cannot be told from a
-difference. Each of many figures seems to differ by chance once in twenty times.
+difference, and with few hardly. One of twenty figures seems to differ by chance.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from edged.bench.result import Observation, Result, Series, Statistic
 DRAWS = 2000
 CONFIDENCE = 0.95
 SEED = 20
+FEWEST_UNITS = 5
+"""Recordings or rounds to draw from: of fewer, 95 % lie beyond all that can be drawn"""
 
 Verdict = Literal[
     "faster", "slower", "better", "worse", "no difference seen", "too few values to tell"
@@ -119,7 +121,7 @@ def _interval(
     """The middle 95 % of the ratios that are drawn; None where there is too little to draw from."""
     sides = [before.observations, after.observations]
     fewest = figures.FEWEST.get(statistic, 2)
-    if min(map(len, sides)) < fewest or min(map(_units, sides)) < 2:
+    if min(map(len, sides)) < fewest or min(map(_most_units, sides)) < FEWEST_UNITS:
         return None, None
     drawn = _drawn(sides)
     there = drawn[0].any(axis=1) & drawn[1].any(axis=1)
@@ -129,6 +131,11 @@ def _interval(
     tail = 100 * _tail(min(map(_units, sides)))
     low, high = np.percentile(ratios, [tail, 100 - tail], method="inverted_cdf")
     return float(low), float(high)
+
+
+def _most_units(side: Sequence[Observation]) -> int:
+    """Recordings or rounds, whatever there is more of."""
+    return max(len({one.of for one in side}), len({one.round for one in side}))
 
 
 def _units(side: Sequence[Observation]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +43,8 @@ class Installation:
         """That of another Python, which must not find ours in its place."""
         ours = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
         kept = {name: value for name, value in os.environ.items() if name not in ours}
-        return cls(str(python.absolute()), kept)
+        found = shutil.which(python) or python
+        return cls(str(Path(found).absolute()), kept)  # a link into an environment stays one
 
     def command(self, *arguments: str) -> list[str]:
         """Ours may be a checkout that is run from where it lies; another's is not."""
@@ -119,7 +121,8 @@ class DaemonProcess:
             if self.process.poll() is not None:
                 break
             time.sleep(0.02)
-        raise self._failed("was waited for in vain")
+        has_left = self.process.poll() is not None
+        raise self._failed("has left" if has_left else f"was waited for {seconds:.0f} s in vain")
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         """Wait until it can recognise. Raises EdgedError with the log."""
@@ -142,8 +145,10 @@ class DaemonProcess:
         return [line for line in self.log.read_text().splitlines() if _COMPLAINT.search(line)]
 
     def _failed(self, what: str) -> EdgedError:
-        log = self.log.read_text().strip()
-        return EdgedError(f"The daemon {what}. Its log:\n{log}", code="daemon_failed")
+        """With what it said last: that is the reason, if it has left."""
+        last = (self.log.read_text().splitlines() or ["it said nothing"])[-1]
+        sentence = f"The daemon {what}: {last.removeprefix('edged: ')}"
+        return EdgedError(sentence, code="daemon_failed")
 
 
 @contextlib.contextmanager

@@ -58,20 +58,27 @@ def describe(installation: Installation = OURS) -> Environment:
 
 
 def _ask(installation: Installation) -> dict[str, Any]:
+    """Raises EdgedError."""
     command = installation.command("-c", _ASK)
     try:
         done = subprocess.run(
-            command, env=installation.environment, capture_output=True, text=True, check=True
+            command, env=installation.environment, capture_output=True, text=True, check=False
         )
         answer: dict[str, Any] = msgspec.json.decode(done.stdout)
-    except (OSError, subprocess.CalledProcessError, msgspec.DecodeError) as error:
-        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        raise EdgedError(
-            f"{installation.python} runs no edged ({lines[-1]}). "
-            f"Name the Python of an environment that has one: ENVIRONMENT/bin/python",
-            code="no_edged",
-        ) from error
+    except OSError as error:
+        raise _no_edged(installation, error.strerror) from error
+    except msgspec.DecodeError as error:
+        last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise _no_edged(installation, last) from error
     return answer
+
+
+def _no_edged(installation: Installation, why: str | None) -> EdgedError:
+    return EdgedError(
+        f"{installation.python} runs no edged ({why}). "
+        "Name the Python of an environment that has one: ENVIRONMENT/bin/python",
+        code="no_edged",
+    )
 
 
 def _cpu_model() -> str:

@@ -118,6 +118,7 @@ def _roofline(result: Result, axes: Any) -> None:
         ha="right",
         fontsize="small",
     )
+    axes.set_ylim(top=2 * found.peaks.measured_gigaflops)
     for name, graph in found.graphs.items():
         place = (graph.operations_per_byte, graph.gigaflops)
         axes.plot(*place, "o")

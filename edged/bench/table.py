@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edged.bench import figures
-from edged.bench.compare import Difference
+from edged.bench.compare import FEWEST_UNITS, Difference
 from edged.bench.result import LATENCY, Level, Result, Roofline, Series
 
 NARROWEST = 110
@@ -46,14 +46,14 @@ def show_comparison(found: Sequence[Difference], rounds: int) -> None:
     heading = ("figure", "", "before", "after", "ratio", "95 % of it", "verdict")
     console.print(_table(heading, rows))
     sure = sum(difference.low is not None for difference in found)
-    if rounds == 1:
+    if rounds < FEWEST_UNITS:
         console.print(
-            "One round a side: what the machine did otherwise during one of them looks like a "
-            "difference. Measure by turns: edged bench --rounds 5 --against PYTHON",
+            "Few rounds: what else the machine did during one of them may look like a difference. "
+            f"Measure by turns: edged bench --rounds {FEWEST_UNITS} --against PYTHON",
             soft_wrap=True,
         )
     if sure:
-        chance = f"Of {sure} figures about {sure / 20:.0f} seem to differ by chance alone."
+        chance = f"Of {sure} figures with an interval about {sure / 20:.1f} differ by chance alone."
         console.print(chance, soft_wrap=True)
 
 
