@@ -8,7 +8,6 @@ from typing import Any
 
 from edged.bench import plots, result, table
 from edged.bench.compare import compare
-from edged.bench.environment import spoilers
 from edged.bench.measure import Progress, Wish, measure
 from edged.bench.result import Result
 from edged.errors import EdgedError
@@ -36,9 +35,7 @@ class Bench:
 
     def measure(self, wish: Wish, progress: Progress, warn: Callable[[str], None]) -> list[Result]:
         """Measure, and write the file. Raises EdgedError."""
-        for sentence in spoilers():
-            warn(f"These figures may be spoilt: {sentence}")
-        found = measure(wish, progress)
+        found = measure(wish, progress, warn)
         self._keep(found)
         return found
 
@@ -53,7 +50,7 @@ class Bench:
             self._write_json({"theirs": theirs, "ours": ours, "differences": differences})
             return
         self.show(ours)
-        table.show_comparison(differences, ours.rounds)
+        table.show_comparison(differences, [theirs], [ours])
 
     def _keep(self, found: Sequence[Result]) -> None:
         """Theirs goes beside ours: FILE.against.json."""
@@ -85,7 +82,7 @@ class Bench:
         if self._write_json:
             self._write_json(differences)
         else:
-            table.show_comparison(differences, min(map(_rounds, sides)))
+            table.show_comparison(differences, *sides)
 
 
 def beside(output: Path) -> Path:
@@ -95,10 +92,6 @@ def beside(output: Path) -> Path:
 
 def _read_all(words: str) -> list[Result]:
     return [result.read(Path(word)) for word in words.split(",") if word]
-
-
-def _rounds(side: Sequence[Result]) -> int:
-    return sum(one.rounds for one in side)
 
 
 def _make(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,51 +75,66 @@ def parse_only(words: str | None) -> list[str]:
     return names
 
 
-def measure(wish: Wish, progress: Progress) -> list[Result]:
-    """Ours, and that of the edged that it is measured against. Raises EdgedError."""
+def measure(wish: Wish, progress: Progress, warn: Callable[[str], None]) -> list[Result]:
+    """Ours, and that of the edged that it is measured against. Raises EdgedError.
+
+    `warn` is told beforehand what may spoil the figures.
+    """
+    recordings = clips.of_folder(wish.audio) if wish.audio else []
     installations = [OURS, *([Installation.of(wish.against)] if wish.against else [])]
-    heard = clips.of_folder(wish.audio) if wish.audio else []
-    subjects = [_Subject(one, wish, heard, progress) for one in installations]
+    results = [begin(environment.describe(one), wish.rounds) for one in installations]
+    notes = environment.spoilers()
+    for sentence in notes:
+        warn(f"These figures may be spoilt: {sentence}")
+    rooms = _rooms(installations, results, recordings, wish.model, progress)
+    with environment.watched() as stolen:
+        _measure(rooms, wish, progress)
+    for result in results:
+        result.notes[:0] = [*notes, *stolen]
+    return results
+
+
+_Rooms = Sequence[tuple[Room, Result]]
+
+
+def _rooms(
+    installations: Sequence[Installation],
+    results: Sequence[Result],
+    recordings: Sequence[Clip],
+    model: str,
+    progress: Progress,
+) -> _Rooms:
+    """Another's edged gets our model and recordings, whatever it would choose."""
+    rooms = []
+    spoken = recordings
+    for installation, result in zip(installations, results, strict=True):
+        progress("starting edged", 0.0)
+        settings = _cache_apart(result.environment["build_version"])
+        rung = result.rung = _find_rung(model, settings, installation)
+        model = rung.model
+        if not recordings:
+            recordings = clips.of_model(store().get(model))
+            spoken = recordings[:QUICK_CLIPS]
+        result.recordings = {clip.name: round(clip.seconds, 3) for clip in recordings}
+        rooms.append((Room(installation, rung, recordings, spoken, settings), result))
+    return rooms
+
+
+def _find_rung(model: str, settings: Mapping[str, object], installation: Installation) -> Rung:
+    """The one that serves; builds the model if need be, and warms the page cache."""
+    with running(model, settings, installation=installation, patience=BUILD_SECONDS) as daemon:
+        health = daemon.address.get("/v1/health")
+    return msgspec.convert(health["engine"]["effective"], Rung)
+
+
+def _measure(rooms: _Rooms, wish: Wish, progress: Progress) -> None:
+    """Everything in every round, in even ones ours first, in odd ones the other."""
     names = [name for name in MEASUREMENTS if not wish.only or name in wish.only]
     steps = [(number, name) for number in range(wish.rounds) for name in names]
-    with environment.watched() as stolen:
-        for done, (number, name) in enumerate(steps):
-            for subject in subjects if number % 2 == 0 else reversed(subjects):
-                progress(f"{name}, round {number + 1}", done / len(steps))
-                subject.result.add(MEASUREMENTS[name](subject.room), number)
-    for subject in subjects:
-        for sentence in stolen:
-            subject.result.note(sentence)
-    return [subject.result for subject in subjects]
-
-
-class _Subject:
-    """An edged that is measured."""
-
-    def __init__(
-        self, installation: Installation, wish: Wish, heard: Sequence[Clip], progress: Progress
-    ) -> None:
-        progress("starting edged", 0.0)
-        described = environment.describe(installation)
-        self._installation = installation
-        self._settings = _cache_apart(described["build_version"])
-        self.result = begin(described, wish.rounds)
-        for sentence in environment.spoilers():
-            self.result.note(sentence)
-        rung = self._find_rung(wish.model)
-        self.result.rung = rung
-        recordings = heard or clips.of_model(store().get(rung.model))
-        self.result.recordings = {clip.name: round(clip.seconds, 3) for clip in recordings}
-        spoken = recordings if wish.audio else recordings[:QUICK_CLIPS]
-        self.room = Room(installation, rung, recordings, spoken, self._settings)
-
-    def _find_rung(self, model: str) -> Rung:
-        """The one that serves; builds the model if need be, and warms the page cache."""
-        with running(
-            model, self._settings, installation=self._installation, patience=BUILD_SECONDS
-        ) as daemon:
-            health = daemon.address.get("/v1/health")
-        return msgspec.convert(health["engine"]["effective"], Rung)
+    for done, (number, name) in enumerate(steps):
+        for room, result in rooms if number % 2 == 0 else reversed(rooms):
+            progress(f"{name}, round {number + 1}", done / len(steps))
+            result.add(MEASUREMENTS[name](room), number)
 
 
 def _cache_apart(build_version: int) -> dict[str, object]:

@@ -49,7 +49,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     kept: bool
     """Whether the bound was kept, by the rung that was asked for, for all of them"""
     final_p50: float | None = None
-    """Seconds; null where a stream got no final"""
+    """Seconds; null where there was none"""
     final_p95: float | None = None
     finals_per_recording: float = 0.0
     client_processor: float = 0.0
@@ -103,8 +103,7 @@ class Result(msgspec.Struct, kw_only=True):
         """Take in what the round of this number found."""
         self.levels += [msgspec.structs.replace(level, round=number) for level in found.levels]
         self.roofline = found.roofline or self.roofline
-        for sentence in found.notes:
-            self.note(sentence)
+        self.notes += [sentence for sentence in found.notes if sentence not in self.notes]
         for series in found.series:
             if not series.observations:
                 continue
@@ -114,11 +113,6 @@ class Result(msgspec.Struct, kw_only=True):
                 self.series.append(msgspec.structs.replace(series, observations=dated))
             else:
                 known.observations.extend(dated)
-
-    def note(self, sentence: str) -> None:
-        """Once."""
-        if sentence not in self.notes:
-            self.notes.append(sentence)
 
     def of(self, name: str) -> Series | None:
         return next((series for series in self.series if series.name == name), None)

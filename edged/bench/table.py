@@ -39,14 +39,19 @@ def show(result: Result) -> None:
         console.print(_table(_ROOFLINE, _roofline(result.roofline)))
 
 
-def show_comparison(found: Sequence[Difference], rounds: int) -> None:
-    """Print what differs; `rounds` of the side that has fewer."""
+def show_comparison(
+    found: Sequence[Difference], before: Sequence[Result], after: Sequence[Result]
+) -> None:
+    """Print what differs between two sides."""
     console = _console()
+    for name, side in (("before", before), ("after", after)):
+        sides = dict.fromkeys(" on ".join(list(_heading(one))[:2]) for one in side)
+        console.print(escape(f"{name}: {'; '.join(sides)}"), soft_wrap=True)
     rows = [_difference(difference) for difference in found]
     heading = ("figure", "", "before", "after", "ratio", "95 % of it", "verdict")
     console.print(_table(heading, rows))
     sure = sum(difference.low is not None for difference in found)
-    if rounds < FEWEST_UNITS:
+    if min(sum(one.rounds for one in side) for side in (before, after)) < FEWEST_UNITS:
         console.print(
             "Few rounds: what else the machine did during one of them may look like a difference. "
             f"Measure by turns: edged bench --rounds {FEWEST_UNITS} --against PYTHON",

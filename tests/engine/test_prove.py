@@ -63,6 +63,7 @@ def test_where_the_operators_are_is_asked_of_the_runtime(good: Verdict) -> None:
 def test_work_is_counted_where_the_build_counted_it(good: Verdict) -> None:
     counted = store().get(TINY).work is not None
     assert bool(good.gigaflops) == bool(good.gigabytes_per_second) == counted
+    assert set(good.graphs) == ({"encoder", "decoder"} if counted else set())
 
 
 @pytest.mark.parametrize(
