@@ -104,9 +104,9 @@ def _final(heard: Hearing) -> float | None:
 
 
 def _speak(url: str, streams: int, clips: Sequence[Clip]) -> tuple[list[Hearing], list[str]]:
-    """What was heard, and what became of those who were not served."""
+    """What was heard, and of how many not, with the reason."""
     heard: list[Hearing] = []
-    troubles: list[str] = []
+    refused: list[str] = []
 
     def speak(number: int) -> None:
         time.sleep(STAGGER_SECONDS * number / streams)
@@ -114,11 +114,11 @@ def _speak(url: str, streams: int, clips: Sequence[Clip]) -> tuple[list[Hearing]
         try:
             heard.append(hear(url, clip.name, clip.samples))
         except (EdgedError, OSError, WebSocketException) as error:
-            troubles.append(f"a stream was refused: {error}")
+            refused.append(str(error))
 
     threads = [threading.Thread(target=speak, args=(number,)) for number in range(streams)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return heard, troubles
+    return heard, [f"{len(refused)} refused: {refused[0]}"] if refused else []

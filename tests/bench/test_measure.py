@@ -284,7 +284,7 @@ def test_a_quick_look_sees_everything(tmp_path: Path) -> None:
     found = result.read(output)
     measured = {series.name.partition(" ")[0] for series in found.series}
     told = {note.partition(":")[0] for note in found.notes}
-    assert set(MEASUREMENTS) <= measured | (told & {"copies", "switch"})
+    assert set(MEASUREMENTS) <= measured | (told & {"switch"})
     assert {path.stem for path in folder.iterdir()} == set(plots.PICTURES)
 
 
