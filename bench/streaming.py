@@ -7,15 +7,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
 
 from bench import corpus, report
 from bench.corpus import RATE, Utterance
+from edged.bench import displays
 from edged.bench.client import Pacer, StreamClient, send_paced
 from edged.bench.daemon import DaemonProcess, running
-from edged.bench.hearing import SILENCE_SECONDS, Hearing, hear, summary
+from edged.bench.displays import Flicker
+from edged.bench.figures import spread
+from edged.bench.hearing import SILENCE_SECONDS, Hearing, hear
 from edged.bench.processes import CpuTime, cpu_time
 
 IDLE_STREAM_SECONDS = 20.0
@@ -54,11 +58,34 @@ def _measure(
     ]
     used = cpu_time(daemon.pid) - before
     return {
-        **summary(heard),
+        **_summary(heard),
         "cpu": _cpu_per_second(used, heard),
         "idle_percent": {} if options.no_idle else _idle(daemon, options.corpus),
         "log": daemon.complaints(),
         "files": [asdict(one) for one in heard],
+    }
+
+
+def _summary(heard: Sequence[Hearing]) -> dict[str, Any]:
+    """Of all recordings together; seconds."""
+    final = [h.final for h in heard if h.final is not None and not h.early]
+    early = [h.final for h in heard if h.final is not None and h.early]
+    flicker = sum((h.flicker for h in heard), Flicker())
+    return {
+        "final_seconds": spread(final),
+        "endpoint_seconds": spread([s for h in heard for s in h.endpoint]),
+        "decode_seconds": spread([s for h in heard for s in h.decode]),
+        "reported_total_seconds": spread([s for h in heard for s in h.reported]),
+        "first_partial_seconds": spread(
+            [h.first_partial for h in heard if h.first_partial is not None]
+        ),
+        "early_finals": {"files": len(early), **spread(early)},
+        "finals_after_close": sum(h.after_close for h in heard),
+        "files_without_text": sum(h.finals == 0 for h in heard),
+        "finals_per_file": mean(h.finals for h in heard),
+        "flicker": {**asdict(flicker), "rate": flicker.rate},
+        "partial_interval_seconds": spread([s for h in heard for s in h.intervals]),
+        "broken_promises": displays.count_kinds(b for h in heard for b in h.broken),
     }
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from statistics import mean
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from edged.bench import displays
 from edged.bench.client import Exchange, exchange
 from edged.bench.displays import Broken, Flicker
-from edged.bench.figures import spread
 from edged.recognizer import SAMPLE_RATE
 
 FRAME = SAMPLE_RATE // 100
@@ -101,26 +97,3 @@ def judge(name: str, samples: np.ndarray, heard: Exchange) -> Hearing:
         text=heard.text,
         broken=displays.broken_promises(heard.arrivals),
     )
-
-
-def summary(heard: Sequence[Hearing]) -> dict[str, Any]:
-    """Of all recordings together; seconds."""
-    final = [h.final for h in heard if h.final is not None and not h.early]
-    early = [h.final for h in heard if h.final is not None and h.early]
-    flicker = sum((h.flicker for h in heard), Flicker())
-    return {
-        "final_seconds": spread(final),
-        "endpoint_seconds": spread([s for h in heard for s in h.endpoint]),
-        "decode_seconds": spread([s for h in heard for s in h.decode]),
-        "reported_total_seconds": spread([s for h in heard for s in h.reported]),
-        "first_partial_seconds": spread(
-            [h.first_partial for h in heard if h.first_partial is not None]
-        ),
-        "early_finals": {"files": len(early), **spread(early)},
-        "finals_after_close": sum(h.after_close for h in heard),
-        "files_without_text": sum(h.finals == 0 for h in heard),
-        "finals_per_file": mean(h.finals for h in heard),
-        "flicker": {**asdict(flicker), "rate": flicker.rate},
-        "partial_interval_seconds": spread([s for h in heard for s in h.intervals]),
-        "broken_promises": displays.count_kinds(b for h in heard for b in h.broken),
-    }
