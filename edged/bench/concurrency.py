@@ -1,7 +1,8 @@
 """How many who speak at once get their finals in time.
 
 So many streams, each at the pace of time, begun one after the other: twice as many until a bound is
-broken, then one level between the last that held and the first that did not.
+broken, then one level between the last that held and the first that did not; where none held, ever
+half as many.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from statistics import mean
 
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from edged.bench import figures
 from edged.bench.clips import Clip
@@ -23,9 +24,9 @@ from edged.messages import Rung
 
 BOUND_SECONDS = 1.0
 """95 % of the finals come no later after the end of speech"""
-FIRST = 2
+FIRST = 4
 MOST = 256
-STAGGER_SECONDS = 4.0
+STAGGER_SECONDS = 3.0
 """From the first stream's beginning to the last's, so that they do not all end at once"""
 
 
@@ -59,8 +60,12 @@ def _levels(room: Room) -> Iterator[tuple[Level, list[Hearing]]]:
         if not tried[0].kept:
             break
         kept, streams = streams, 2 * streams
-    if streams - kept > 1 and streams <= MOST:
-        yield _level(room, (kept + streams) // 2)
+    while streams <= MOST and (middle := (kept + streams) // 2) > kept:
+        tried = _level(room, middle)
+        yield tried
+        if kept or tried[0].kept:
+            break
+        streams = middle
 
 
 def _level(room: Room, streams: int) -> tuple[Level, list[Hearing]]:
@@ -103,6 +108,12 @@ def _final(heard: Hearing) -> float | None:
     return None if heard.early else heard.final
 
 
+def _reason(error: Exception) -> str:
+    """What the daemon said, if it closed the connection."""
+    closing = error.rcvd if isinstance(error, ConnectionClosed) else None
+    return closing.reason if closing else str(error)
+
+
 def _speak(url: str, streams: int, clips: Sequence[Clip]) -> tuple[list[Hearing], list[str]]:
     """What was heard, and of how many not, with the reason."""
     heard: list[Hearing] = []
@@ -114,7 +125,7 @@ def _speak(url: str, streams: int, clips: Sequence[Clip]) -> tuple[list[Hearing]
         try:
             heard.append(hear(url, clip.name, clip.samples))
         except (EdgedError, OSError, WebSocketException) as error:
-            refused.append(str(error))
+            refused.append(_reason(error))
 
     threads = [threading.Thread(target=speak, args=(number,)) for number in range(streams)]
     for thread in threads:

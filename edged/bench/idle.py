@@ -19,7 +19,7 @@ from edged.bench.result import Found, Observation, Series
 from edged.bench.room import Room
 from edged.recognizer import SAMPLE_RATE
 
-SECONDS = 8
+SECONDS = 6
 """One observation each"""
 SETTLE_SECONDS = 2.0
 """From ready to the first: the last imports, and what the detector needs to get used to noise"""

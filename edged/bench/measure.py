@@ -42,7 +42,7 @@ MEASUREMENTS: dict[str, Callable[[Room], Found]] = {
     "copies": copies.measure,
     "switch": switching.measure,
 }
-QUICK_CLIPS = 6
+QUICK_CLIPS = 5
 """Of the model's own, so many are heard at the pace of time"""
 BUILD_SECONDS = 600.0
 """Longest first start: the model may have to be built"""

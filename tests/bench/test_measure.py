@@ -280,7 +280,7 @@ def test_a_quick_look_sees_everything(tmp_path: Path) -> None:
     started = time.monotonic()
     done = bench("--model", TINY, "--output", str(output), "--plots", str(folder))
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started < 180
+    assert time.monotonic() - started < 240  # on a machine that has nothing else to do, 180
     found = result.read(output)
     measured = {series.name.partition(" ")[0] for series in found.series}
     told = {note.partition(":")[0] for note in found.notes}
