@@ -1,0 +1,1 @@
+"""edged beside the others: one machine, the same audio, by turns."""
