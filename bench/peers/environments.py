@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.environment import ROOT
+from bench.corpus import ROOT
 
 FOLDER = ROOT / "bench" / ".peers"
 REQUIREMENTS = Path(__file__).parent / "requirements"

@@ -1,4 +1,4 @@
-"""pocketsphinx: its endpointer and its decoder, with the model that it brings, as in its examples."""
+"""pocketsphinx: its endpointer and decoder with the model it brings, as in its examples."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ MODEL = Path(get_model_path("en-us"))
 
 
 class Listener:
-    def __init__(self, decoder: Decoder, voice: wire.Voice) -> None:
+    def __init__(self, decoder: Decoder, voice: wire.Voice, spare: list[Decoder]) -> None:
         self._decoder = decoder
+        self._spare = spare
         self._voice = voice
         self._endpointer = Endpointer(sample_rate=wire.RATE)
         self._rest = b""
@@ -26,10 +27,13 @@ class Listener:
             spoken = self._endpointer.in_speech
             self._take(self._endpointer.process(self._rest[:length]), spoken)
             self._rest = self._rest[length:]
+        if self._endpointer.in_speech:
+            self._partial()
 
     def finish(self) -> None:
         if self._endpointer.in_speech:
             self._take(self._endpointer.end_stream(self._rest), spoken=True)
+        self._spare.append(self._decoder)
 
     def _take(self, speech: bytes | None, spoken: bool) -> None:
         if speech is None:
@@ -37,9 +41,7 @@ class Listener:
         if not spoken:
             self._decoder.start_utt()
         self._decoder.process_raw(speech)
-        if self._endpointer.in_speech:
-            self._partial()
-        else:
+        if not self._endpointer.in_speech:
             self._final()
 
     def _partial(self) -> None:
@@ -67,13 +69,10 @@ def _text(decoder: Decoder) -> str:
 def main() -> None:
     options = wire.parser(__doc__).parse_args()  # it has one thread
     decoder = Decoder(Config())
+    spare = [decoder]  # one has the state of one stream
 
     def listen(voice: wire.Voice) -> Listener:
-        # A decoder has the state of one stream.
-        nonlocal decoder
-        mine, decoder = decoder or Decoder(Config()), None
-        listener = Listener(mine, voice)
-        return listener
+        return Listener(spare.pop() if spare else Decoder(Config()), voice, spare)
 
     def transcribe(samples: np.ndarray) -> str:
         decoder.start_utt()

@@ -165,7 +165,6 @@ def serve(
         streams[number].blocks.put(samples)
         if not len(samples):
             del streams[number]
-    os._exit(0)  # threads of a runtime have nothing more to say
 
 
 def _blocks(source: BinaryIO) -> Iterable[tuple[int, np.ndarray]]:
