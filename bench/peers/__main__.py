@@ -82,16 +82,17 @@ def _systems(only: Sequence[str] | None) -> list[System]:
 def _measure(results: Results, systems: Sequence[System], options: argparse.Namespace) -> None:
     core = [utterance for utterance in corpus.utterances(options.corpus) if utterance.core]
     chosen = corpus.choose_evenly(core, options.files)
+    heard = [system for system in systems if system.streams]
     if "alone" in options.phases:
-        phases.alone(systems, results, chosen[0], options.corpus)
+        phases.alone(heard, results, chosen[0], options.corpus)
     if "paced" in options.phases:
-        phases.paced(systems, results, chosen)
+        phases.paced(heard, results, chosen)
     if "offline" in options.phases:
         phases.offline(systems, results, chosen, cores=1)
         more = corpus.choose_evenly(core, options.offline_files)
         phases.offline(systems, results, more, cores=None)
     if "streams" in options.phases:
-        streams.carried(systems, results, options.streams)
+        streams.carried(heard, results, options.streams)
 
 
 if __name__ == "__main__":

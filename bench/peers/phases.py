@@ -14,7 +14,14 @@ from bench import corpus
 from bench.corpus import RATE, Utterance
 from bench.peers.hearing import judge
 from bench.peers.results import Results
-from bench.peers.systems import MissingError, Running, System, cpu_seconds, pss_megabytes
+from bench.peers.systems import (
+    EdgedRunning,
+    MissingError,
+    Running,
+    System,
+    cpu_seconds,
+    pss_megabytes,
+)
 from edged.bench.client import Exchange, Pacer, send_paced
 
 SILENCE_SECONDS = 1.5
@@ -123,6 +130,10 @@ def paced(systems: Sequence[System], results: Results, chosen: Sequence[Utteranc
                 measure = _paced(started, utterance)
                 heard = results.once("paced", name, key(utterance), measure)
                 print(f"{turn + 1} {name}: {heard['final']} {heard['text']}", flush=True)
+        for _, started in there:
+            if isinstance(started, EdgedRunning) and (copied := started.copied()):
+                results.document["copied"] = copied
+                results.save()
 
 
 def key(utterance: Utterance) -> str:

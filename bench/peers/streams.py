@@ -5,9 +5,8 @@ A stream that is refused is no failure: the ones that were taken must keep their
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil, inf
 from typing import Any
@@ -165,22 +164,16 @@ def _sent(stream: Stream, chunk: np.ndarray) -> Stream | None:
 
 def _finished(streams: Sequence[Stream | None]) -> list[Exchange | None]:
     """End all at once: whoever is waited for in turn would seem late."""
-    exchanges: list[Exchange | None] = [None] * len(streams)
+    with ThreadPoolExecutor(len(streams)) as pool:
+        return list(pool.map(_finish, streams))
 
-    def finish(number: int, stream: Stream) -> None:
-        exchanges[number] = stream.finish()
 
-    threads = [
-        threading.Thread(target=finish, args=(number, stream))
-        for number, stream in enumerate(streams)
-        if stream
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    time.sleep(1.0)  # until its last work is done
-    return exchanges
+def _finish(stream: Stream | None) -> Exchange | None:
+    """None for one that was refused after all. Raises RuntimeError when the system has ended."""
+    try:
+        return stream.finish() if stream else None
+    except WebSocketException:
+        return None
 
 
 def listen(script: Script, exchange: Exchange) -> list[Heard]:

@@ -7,9 +7,11 @@ import importlib.util
 import json
 import os
 import queue
+import re
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -27,6 +29,7 @@ from edged.bench.client import BLOCK, Arrival, Exchange, StreamClient
 from edged.bench.daemon import DaemonProcess
 from edged.errors import EdgedError
 from edged.models.inventory import store
+from edged.plugins import Plugins
 
 ADAPTERS = Path(__file__).parent / "adapters"
 PATIENCE = 120.0
@@ -72,6 +75,8 @@ class System(Protocol):
 
     name: str
     weights: str
+    streams: bool
+    """Whether it hears streams, or whole recordings alone"""
 
     def start(self, *, offline: bool = False, threads: int | None = None) -> Running:
         """A new process of it; with `threads` on as many cores. Raises MissingError."""
@@ -108,6 +113,7 @@ class Edged:
     name: str
     weights: str
     model: str
+    streams: bool = True
 
     def start(self, *, offline: bool = False, threads: int | None = None) -> Running:
         with confined(threads):
@@ -128,15 +134,27 @@ class EdgedRunning:
         self.model_bytes = self._bytes(model)
 
     def _bytes(self, model: str) -> int:
-        """Of the files of the precision that runs, and of what all precisions share."""
-        precision = self.daemon.address.get("/v1/health")["engine"]["effective"]["precision"]
-        folder = store().folder / model
-        files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".toml")
-        places = ((path, path.relative_to(folder).parts[0]) for path in files)
-        return sum(path.stat().st_size for path, top in places if top in {precision, path.name})
+        """Of the files that the rung in force reads."""
+        rung = self.daemon.address.get("/v1/health")["engine"]["effective"]
+        formats = Plugins.discover().provider(rung["provider"]).formats
+        built = store().get(model)
+        files = built.files_for(rung["precision"], formats)
+        return sum(built.path(name).stat().st_size for name in files)
 
     def open(self) -> Stream:
         return StreamClient(self.daemon.url)
+
+    def copied(self) -> float | None:
+        """Bytes of audio copied for each byte of audio so far, by its own count; None where it
+        does not count them, or has heard nothing."""
+        copied, taken = (self._counted(f"edged_audio_{what}_bytes") for what in ("copied", "taken"))
+        return copied / taken if taken else None
+
+    def _counted(self, name: str) -> float:
+        """A counter over all its labels."""
+        text = self.daemon.address.ask("GET", "/metrics").decode()
+        pattern = rf"^{name}_total(?:\{{.*\}})? (\S+)$"
+        return sum(float(value) for value in re.findall(pattern, text, re.MULTILINE))
 
     def transcribe(self, recording: Path) -> str:
         return self.daemon.address.transcribe(recording, words=False).text
@@ -161,6 +179,7 @@ class Peer:
     environment: str
     adapter: str
     arguments: Sequence[str | Path] = ()
+    streams: bool = True
 
     def start(self, *, offline: bool = False, threads: int | None = None) -> Running:
         python = environments.python(self.environment)
@@ -169,6 +188,22 @@ class Peer:
             raise MissingError(f"not installed; run: {hint}")
         command = [python, ADAPTERS / self.adapter, *self.arguments]
         command += ["--offline"] * offline
+        command += [] if threads is None else ["--threads", str(threads)]
+        with confined(threads):
+            return PeerRunning(command)
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A recogniser of edged's behind an adapter, in this Python."""
+
+    name: str
+    weights: str
+    model: str
+    streams: bool = False
+
+    def start(self, *, offline: bool = False, threads: int | None = None) -> Running:
+        command = [sys.executable, ADAPTERS / "own.py", "--model", self.model]
         command += [] if threads is None else ["--threads", str(threads)]
         with confined(threads):
             return PeerRunning(command)
@@ -193,10 +228,13 @@ class PeerRunning:
         self._streams: dict[int, PeerStream] = {}
         self._opened = 0
         ready: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, args=(ready,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(ready,), daemon=True)
+        self._reader.start()
         said = ready.get()
         if said is None:
-            raise MissingError(self._last_words())
+            reason = self._last_words()
+            self.stop()
+            raise MissingError(reason)
         self.ready_seconds = time.monotonic() - started
         self.model_bytes: int = said["model_bytes"]
         self._pids: list[int] = said["processes"]
@@ -247,7 +285,7 @@ class PeerRunning:
 
     def stop(self) -> None:
         """It leaves with its stdin; what is left of its session is killed."""
-        assert self._process.stdin
+        assert self._process.stdin and self._process.stdout
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -255,7 +293,10 @@ class PeerRunning:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._log.close()
+        self._reader.join()
+        for file in (self._process.stdin, self._process.stdout, self._log):
+            with contextlib.suppress(BrokenPipeError):
+                file.close()
 
 
 class PeerStream:
@@ -265,7 +306,9 @@ class PeerStream:
         self._arrivals: list[Arrival] = []
         self._sent: list[tuple[int, float]] = []
         self._samples = 0
+        self._closed = False
         self.done = threading.Event()
+        """Nothing more will come: it has finished, or its process has ended"""
 
     def send(self, samples: np.ndarray) -> None:
         self._peer.write(self._number, samples)
@@ -274,6 +317,7 @@ class PeerStream:
 
     def take(self, arrival: Arrival) -> None:
         if arrival.event["type"] == "closed":
+            self._closed = True
             self.done.set()
         else:
             self._arrivals.append(arrival)
@@ -282,7 +326,8 @@ class PeerStream:
         """Raises RuntimeError when the peer has ended, or takes too long."""
         closed_at = time.monotonic()
         self._peer.write(self._number, np.empty(0, np.int16))
-        if not self.done.wait(PATIENCE):
+        self.done.wait(PATIENCE)
+        if not self._closed:
             raise self._peer.failed()
         return Exchange(self._arrivals, self._sent, closed_at)
 
@@ -310,6 +355,7 @@ def _sherpa(endpoint: str) -> Peer:
 
 SYSTEMS: tuple[System, ...] = (
     Edged("edged", SAME, "moonshine-tiny-en"),
+    Own("edged, its recogniser alone", SAME, "moonshine-tiny-en"),
     Peer("moonshine-voice", SAME, "moonshine-voice", "moonshine.py", ("--model", TINY)),
     _sherpa("0.5"),
     _sherpa("0.1"),
@@ -317,4 +363,4 @@ SYSTEMS: tuple[System, ...] = (
     Peer("wyoming-faster-whisper", WHISPER, "wyoming-faster-whisper", "satellite.py"),
     Peer("pocketsphinx", "CMU en-us", "pocketsphinx", "sphinx.py"),
 )
-OURS = SYSTEMS[0].name
+OURS, ALONE = SYSTEMS[0].name, SYSTEMS[1].name

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from bench.peers.streams import BOUND_SECONDS, COUNTS, kept
-from bench.peers.systems import OURS
+from bench.peers.systems import ALONE, OURS
 
 Row = dict[str, Any]
 FINALS_EACH = 1.2
@@ -27,7 +27,7 @@ class Target(NamedTuple):
 def judge(document: dict[str, Any]) -> list[Target]:
     """All targets; nothing where edged was not measured."""
     rows: dict[str, Row] = {row["name"]: row for row in document["systems"]}
-    ours = rows.pop(OURS, None)
+    ours, alone = rows.pop(OURS, None), rows.pop(ALONE, {})
     if ours is None:
         return []
     same = [row for row in rows.values() if row["weights"] == ours["weights"]]
@@ -37,6 +37,8 @@ def judge(document: dict[str, Any]) -> list[Target]:
         _no_worse("word errors, offline", ours, same, "offline_wer"),
         _times("offline, one core", ours, same, "one_core"),
         _times("offline, all cores", ours, same, "all_cores"),
+        _times("the recogniser alone, one core", alone, same, "one_core"),
+        _times("the recogniser alone, all cores", alone, same, "all_cores"),
         _share(ours, [row for row in rows.values() if row.get("first_partial") is not None]),
         *_streams(ours),
         *_alone(ours),

@@ -141,17 +141,18 @@ def cores() -> int:
 
 
 def serve(
-    listen: Callable[[Voice], Listener],
+    listen: Callable[[Voice], Listener] | None,
     transcribe: Callable[[np.ndarray], str],
     *,
     offline: bool,
     model: Iterable[Path],
     processes: Sequence[int] = (),
 ) -> None:
-    """Hear until stdin ends. `model` are the files that were loaded."""
+    """Hear until stdin ends. `model` are the files that were loaded; without `listen` it hears
+    whole recordings alone."""
 
     def start(voice: Voice) -> Listener:
-        return _Offline(transcribe, voice) if offline else listen(voice)
+        return _Offline(transcribe, voice) if offline or not listen else listen(voice)
 
     out = Writer(sys.stdout)
     size = sum(path.stat().st_size for path in model)
