@@ -35,7 +35,7 @@ def main() -> None:
     options = _parse()
     results = Results(options.results, environment.describe(), options.fresh)
     _measure(results, _systems(options.only), options)
-    document = summarise(results, "python -m bench.peers --write")
+    document = summarise(results, " ".join(["python -m bench.peers", *sys.argv[1:]]))
     print("\n" + page.render(document))
     if options.write:
         write(document, DOCS)
@@ -58,7 +58,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--only", action="append", help="systems whose names begin so; all")
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="all")
     parser.add_argument("--files", type=int, default=20, help="at the pace of time (20)")
-    parser.add_argument("--offline-files", type=int, default=60, help="offline (60)")
+    parser.add_argument("--offline-files", type=int, default=50, help="offline (50)")
     parser.add_argument(
         "--streams", type=int, nargs="+", default=streams.COUNTS, help="at once, in turn"
     )

@@ -18,6 +18,12 @@ def names() -> list[str]:
     return sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
 
 
+def pins() -> list[str]:
+    """What is installed, as `package==version`, over all peers."""
+    lines = (path.read_text("utf-8").splitlines() for path in REQUIREMENTS.glob("*.txt"))
+    return sorted({line for peer in lines for line in peer if "==" in line})
+
+
 def python(name: str) -> Path:
     """The Python of a peer, whether it is there or not."""
     return FOLDER / name / "bin" / "python"

@@ -16,6 +16,8 @@ One run on one machine: {cpu}, {cores} cores, Python {python}, edged {revision}.
 at a time; each recording goes to all of them, one after the other, each time to another one first.
 Made by `{command}`; figures in [benchmarks.json](benchmarks.json), what they mean in
 [bench/README.md](../bench/README.md#peers). In each table the best is first.
+
+Versions: {versions}.
 """
 SKIPPED = "\n## Not measured\n\n| | why |\n| --- | --- |\n"
 
@@ -26,7 +28,7 @@ def render(document: Row) -> str:
     return "".join(
         (
             HEADING,
-            INTRODUCTION.format(command=document["command"], **document["environment"]).lstrip(),
+            _introduction(document),
             _targets(document),
             "\n## Latency\n\n",
             _caption(rows, "recordings", "recordings at the pace of time; seconds."),
@@ -51,6 +53,11 @@ def render(document: Row) -> str:
 Column = tuple[str, Callable[[Row], str]]
 
 
+def _introduction(document: Row) -> str:
+    said = {**document["environment"], "versions": ", ".join(document["versions"])}
+    return INTRODUCTION.format(command=document["command"], **said).lstrip()
+
+
 def _figure(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
@@ -67,12 +74,12 @@ def _of(name: str, form: str, *path: str) -> Column:
 
 def _then(row: Row, field: str, form: str) -> str:
     """Of the step with the most streams that were carried."""
-    steps = [step for step in row["steps"] if step["admitted"] == row["carried"]]
+    steps = [step for step in row.get("steps", []) if step["admitted"] == row["carried"]]
     return _figure(steps[0][field], form) if steps else "-"
 
 
 def _next(row: Row) -> str:
-    later = [step for step in row["steps"] if step["streams"] > row["carried"]]
+    later = [step for step in row.get("steps", []) if step["streams"] > row["carried"]]
     if not later:
         return "none tried"
     admitted, count, p95 = (later[0][key] for key in ("admitted", "streams", "p95"))

@@ -28,7 +28,7 @@ BOUND_SECONDS = 1.0
 """Of the final latency's 95th percentile"""
 FINALS = 12
 """Recordings in all that few streams hear; many hear two each"""
-MOST_EACH = 6
+MOST_EACH = 4
 PAUSE_SECONDS = 1.2
 """Between two recordings, longer than any endpoint waits"""
 CLEAN = {"librispeech_237", "ljspeech", "vctk_clean", "cmu_arctic"}

@@ -7,6 +7,7 @@ from statistics import mean, median
 from typing import Any
 
 from bench import scoring
+from bench.peers import environments
 from bench.peers.results import Results
 from bench.peers.streams import kept
 from bench.peers.systems import SYSTEMS, System
@@ -22,6 +23,7 @@ def summarise(results: Results, command: str) -> dict[str, Any]:
     return {
         "command": command,
         "environment": document["environment"],
+        "versions": environments.pins(),
         "copied": document.get("copied"),
         "skipped": document["skipped"],
         "systems": [row for row in rows if row["name"] not in document["skipped"]],

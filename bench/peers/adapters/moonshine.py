@@ -1,6 +1,7 @@
 """moonshine-voice: its streaming library, with the interval between updates that is its default.
 
 Audio goes from a queue to the library in one call for all that waits, as its own microphone does.
+It is asked for text alone: copies of the audio with every update would be charged to it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main() -> None:
     parser = wire.parser(__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of tiny-en")
     options = parser.parse_args()  # it has no option for threads
-    transcriber = Transcriber(options.model, ModelArch.TINY)
+    transcriber = Transcriber(options.model, ModelArch.TINY, options={"return_audio_data": "false"})
 
     def transcribe(samples: np.ndarray) -> str:
         heard = transcriber.transcribe_without_streaming(samples, wire.RATE)

@@ -53,7 +53,7 @@ def test_every_system_is_in_every_table(document: dict[str, Any]) -> None:
 
 def test_a_system_that_loses_is_shown_as_the_loser(document: dict[str, Any]) -> None:
     row(document, "edged")["final"]["p50"] = 9.0
-    row(document, "edged")["carried"] = 0
+    row(document, "edged")["carried"] = -1
     text = page.render(document)
     assert names(text, "Latency")[-1] == "edged"
     assert names(text, "Streams at once")[-1] == "edged"
