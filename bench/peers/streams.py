@@ -5,9 +5,10 @@ A stream that is refused is no failure: the ones that were taken must keep their
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, inf
 from typing import Any
 
@@ -20,7 +21,7 @@ from bench.peers.hearing import Heard, judge
 from bench.peers.phases import running
 from bench.peers.results import Results
 from bench.peers.systems import Running, Stream, System
-from edged.bench.client import CHUNK, Exchange, Pacer
+from edged.bench.client import CHUNK, Exchange
 from edged.errors import EdgedError
 
 COUNTS = (1, 2, 4, 8, 12, 16, 20, 24)
@@ -135,15 +136,17 @@ def _recordings() -> list[np.ndarray]:
 def speak(started: Running, scripts: Sequence[Script]) -> list[Exchange | None]:
     """Speak all scripts at once, at the pace of time; None for a stream that was refused."""
     streams = [_open(started) for _ in scripts]
-    pacer = Pacer()
     length = max(len(script.samples) for script in scripts)
-    for first in range(0, length, CHUNK):
-        pacer.wait(CHUNK)
+    begun = time.monotonic()
+    due = [(end, begun + end / RATE) for end in range(CHUNK, length + CHUNK, CHUNK)]
+    for end, moment in due:
+        time.sleep(max(0.0, moment - time.monotonic()))
         for number, script in enumerate(scripts):
-            stream, chunk = streams[number], script.samples[first : first + CHUNK]
+            stream, chunk = streams[number], script.samples[end - CHUNK : end]
             if stream and len(chunk):
                 streams[number] = _sent(stream, chunk)
-    return _finished(streams)
+    # Who sends late because the machine is busy must not make the finals seem early.
+    return [exchange and replace(exchange, sent=due) for exchange in _finished(streams)]
 
 
 def _open(started: Running) -> Stream | None:

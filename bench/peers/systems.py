@@ -43,8 +43,8 @@ class MissingError(Exception):
 class Stream(Protocol):
     """One stream that a system hears."""
 
-    def send(self, samples: np.ndarray) -> None:
-        """Send int16 samples."""
+    def send(self, samples: np.ndarray, due: float | None = None) -> None:
+        """Send int16 samples. What was `due` at a time counts as sent then."""
 
     def finish(self) -> Exchange:
         """Announce the end and wait for the last event."""
@@ -142,7 +142,7 @@ class EdgedRunning:
         return sum(built.path(name).stat().st_size for name in files)
 
     def open(self) -> Stream:
-        return StreamClient(self.daemon.url)
+        return EdgedStream(self.daemon.url)
 
     def copied(self) -> float | None:
         """Bytes of audio copied for each byte of audio so far, by its own count; None where it
@@ -165,6 +165,12 @@ class EdgedRunning:
     def stop(self) -> None:
         self.daemon.stop()
         self._folder.cleanup()
+
+
+class EdgedStream(StreamClient):
+    def finish(self) -> Exchange:
+        with self:
+            return super().finish()
 
 
 # -- peers ----------------------------------------------------------------------------------------
@@ -310,10 +316,10 @@ class PeerStream:
         self.done = threading.Event()
         """Nothing more will come: it has finished, or its process has ended"""
 
-    def send(self, samples: np.ndarray) -> None:
+    def send(self, samples: np.ndarray, due: float | None = None) -> None:
         self._peer.write(self._number, samples)
         self._samples += len(samples)
-        self._sent.append((self._samples, time.monotonic()))
+        self._sent.append((self._samples, time.monotonic() if due is None else due))
 
     def take(self, arrival: Arrival) -> None:
         if arrival.event["type"] == "closed":

@@ -18,6 +18,7 @@ from bench.peers.hearing import judge
 from bench.peers.results import LASTING, Results
 from bench.peers.systems import (
     ADAPTERS,
+    EdgedRunning,
     MissingError,
     Peer,
     PeerRunning,
@@ -27,6 +28,7 @@ from bench.peers.systems import (
     pss_megabytes,
 )
 from edged.bench.client import Arrival, Exchange
+from tests.conftest import TINY
 from tests.test_layers import imports
 
 FAKE = Path(__file__).with_name("fake.py")
@@ -61,7 +63,13 @@ def peer() -> Iterator[Running]:
     started.stop()
 
 
-def speech(seconds: float = 0.6) -> np.ndarray:
+@pytest.fixture(autouse=True)
+def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer here waits for less than others."""
+    monkeypatch.setattr(phases, "SILENCE_SECONDS", 2 * FINAL_AFTER)
+
+
+def tone(seconds: float = 0.6) -> np.ndarray:
     """A tone with silence before and after it."""
     tone = np.sin(np.arange(round(seconds * RATE)) * 0.2) * 10000 + 1
     return np.concatenate([np.zeros(4800), tone, np.zeros(1600)]).astype(np.int16)
@@ -69,7 +77,7 @@ def speech(seconds: float = 0.6) -> np.ndarray:
 
 def test_latencies_are_what_the_peer_waited_and_its_cost_is_counted(peer: Running) -> None:
     before = cpu_seconds(peer)
-    heard = judge(speech(), phases.hear(peer, speech()))
+    heard = judge(tone(), phases.hear(peer, tone()))
     assert heard.first_partial == pytest.approx(PARTIAL_AFTER + LATE / 2, abs=LATE)
     assert heard.final == pytest.approx(FINAL_AFTER + LATE / 2, abs=LATE)
     assert (heard.finals, heard.text, heard.early) == (1, "one three", False)
@@ -82,12 +90,12 @@ def test_latencies_are_what_the_peer_waited_and_its_cost_is_counted(peer: Runnin
 
 def test_streams_are_heard_each_for_itself(peer: Running) -> None:
     pauses = np.zeros(round(0.6 * RATE), np.int16)
-    samples = np.concatenate([speech(), pauses, speech(0.3), pauses])
-    parts = [streams.Part(speech(), 0), streams.Part(speech(0.3), len(speech()) + len(pauses))]
+    samples = np.concatenate([tone(), pauses, tone(0.3), pauses])
+    parts = [streams.Part(tone(), 0), streams.Part(tone(0.3), len(tone()) + len(pauses))]
     later = streams.Part(parts[0].samples, 8000)
     scripts = [
         streams.Script(samples, parts),
-        streams.Script(np.concatenate([np.zeros(8000, np.int16), speech(), pauses]), [later]),
+        streams.Script(np.concatenate([np.zeros(8000, np.int16), tone(), pauses]), [later]),
     ]
     exchanges = streams.speak(peer, scripts)
     heard = [streams.listen(s, e) for s, e in zip(scripts, exchanges, strict=True) if e]
@@ -97,20 +105,20 @@ def test_streams_are_heard_each_for_itself(peer: Running) -> None:
 
 
 def test_a_recording_offline(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "a.wav", speech(), RATE)
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
     started = Fake().start(offline=True)
-    assert started.transcribe(tmp_path / "a.wav") == f"{len(speech())} samples"
+    assert started.transcribe(tmp_path / "a.wav") == f"{len(tone())} samples"
     started.stop()
 
 
 def test_every_phase_of_a_peer(tmp_path: Path, results: Results) -> None:
-    soundfile.write(tmp_path / "a.wav", speech(), RATE)
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
     said = Utterance(tmp_path / "a.wav", "a set", "one two")
     phases.paced([Fake()], results, [said])
     phases.offline([Fake()], results, [said], cores=1)
     heard = results.of("paced", "fake")["a set/a.wav"]
     assert (heard["text"], heard["reference"]) == ("one three", "one two")
-    assert results.of("offline 1", "fake")["a set/a.wav"]["duration"] == len(speech()) / RATE
+    assert results.of("offline 1", "fake")["a set/a.wav"]["duration"] == len(tone()) / RATE
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path, results: Results) -> None:
@@ -147,14 +155,14 @@ def test_a_peer_that_dies_is_no_measurement() -> None:
 
 def test_an_early_final_is_told_apart() -> None:
     event = {"type": "final", "utterance": 0, "text": "one", "start": 0.3, "end": 0.4}
-    sent = [(len(speech()), 1.0)]
-    heard = judge(speech(), Exchange([Arrival(1.2, event)], sent, 2.0))
+    sent = [(len(tone()), 1.0)]
+    heard = judge(tone(), Exchange([Arrival(1.2, event)], sent, 2.0))
     assert heard.early
     assert heard.final == pytest.approx(0.2)
 
 
 def test_nothing_was_understood() -> None:
-    heard = judge(speech(), Exchange([], [(len(speech()), 1.0)], 2.0))
+    heard = judge(tone(), Exchange([], [(len(tone()), 1.0)], 2.0))
     assert (heard.final, heard.first_partial, heard.finals, heard.text) == (None, None, 0, "")
 
 
@@ -176,3 +184,21 @@ def test_processes_are_confined_while_they_start() -> None:
 def test_adapters_of_peers_know_nothing_of_edged(adapter: Path) -> None:
     ours = {name.partition(".")[0] for name, _ in imports(adapter)} & {"edged", "bench", "tests"}
     assert ours == ({"edged"} if adapter.stem == "own" else set())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stream_that_edged_refuses_is_told_from_those_it_takes(
+    speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGED_SERVER_MAX_STREAMS", "1")
+    samples = (speech[: 2 * RATE] * 32767).astype(np.int16)
+    script = streams.Script(samples, [streams.Part(samples, 0)])
+    started = EdgedRunning(TINY)
+    taken, refused = streams.speak(started, [script, script])
+    copied, model = started.copied(), started.model_bytes
+    started.stop()
+    assert refused is None
+    assert taken
+    assert "It was the best" in streams.listen(script, taken)[0].text
+    assert copied == pytest.approx(1.0, abs=0.1)
+    assert 30e6 < model < 80e6
