@@ -21,7 +21,8 @@ from bench.corpus import ROOT
 from bench.peers import environments, page, phases, plots, streams
 from bench.peers.results import Results
 from bench.peers.summary import summarise
-from bench.peers.systems import SYSTEMS, System
+from bench.peers.systems import System
+from bench.peers.systems import systems as all_systems
 from edged.bench import environment
 
 PHASES = ("alone", "paced", "offline", "streams")
@@ -34,8 +35,9 @@ def main() -> None:
         return
     options = _parse()
     results = Results(options.results, environment.describe(), options.fresh)
-    _measure(results, _systems(options.only), options)
-    document = summarise(results, " ".join(["python -m bench.peers", *sys.argv[1:]]))
+    systems = all_systems(options.whisper)
+    _measure(results, _asked_for(systems, options.only), options)
+    document = summarise(results, systems, " ".join(["python -m bench.peers", *sys.argv[1:]]))
     print("\n" + page.render(document))
     if options.write:
         write(document, DOCS)
@@ -62,6 +64,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--streams", type=int, nargs="+", default=streams.COUNTS, help="at once, in turn"
     )
+    parser.add_argument("--whisper", type=Path, help="folder of a faster-whisper model; tiny.en's")
     parser.add_argument("--corpus", type=Path, default=corpus.FOLDER, help="folder of the corpus")
     results = ROOT / "bench" / "results" / "peers.json"
     parser.add_argument("--results", type=Path, default=results, help="where they are kept")
@@ -70,11 +73,11 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _systems(only: Sequence[str] | None) -> list[System]:
-    """Those that are asked for. Raises SystemExit where there is none."""
-    wanted = [s for s in SYSTEMS if only is None or s.name.startswith(tuple(only))]
+def _asked_for(systems: Sequence[System], only: Sequence[str] | None) -> list[System]:
+    """Raises SystemExit where there is none."""
+    wanted = [s for s in systems if only is None or s.name.startswith(tuple(only))]
     if not wanted:
-        names = "; ".join(system.name for system in SYSTEMS)
+        names = "; ".join(system.name for system in systems)
         raise SystemExit(f"--only names no system; there are: {names}")
     return wanted
 

@@ -10,15 +10,15 @@ from bench import scoring
 from bench.peers import environments
 from bench.peers.results import Results
 from bench.peers.streams import kept
-from bench.peers.systems import SYSTEMS, System
+from bench.peers.systems import System
 from edged.bench.figures import percentile, spread
 
 Row = dict[str, Any]
 
 
-def summarise(results: Results, command: str) -> dict[str, Any]:
+def summarise(results: Results, systems: Sequence[System], command: str) -> dict[str, Any]:
     """The document that tables and plots are made of."""
-    rows = [_row(system, results) for system in SYSTEMS]
+    rows = [_row(system, results) for system in systems]
     document = results.document
     return {
         "command": command,

