@@ -18,6 +18,7 @@ from bench.peers.hearing import judge
 from bench.peers.results import LASTING, Results
 from bench.peers.systems import (
     ADAPTERS,
+    Edged,
     EdgedRunning,
     MissingError,
     Peer,
@@ -104,11 +105,11 @@ def test_streams_are_heard_each_for_itself(peer: Running) -> None:
         assert one.final == pytest.approx(FINAL_AFTER + LATE / 2, abs=LATE)
 
 
-def test_a_recording_offline(tmp_path: Path) -> None:
+def test_a_recording_offline(tmp_path: Path, results: Results) -> None:
     soundfile.write(tmp_path / "a.wav", tone(), RATE)
-    started = Fake().start(offline=True)
-    assert started.transcribe(tmp_path / "a.wav") == f"{len(tone())} samples"
-    started.stop()
+    with phases.running(Fake(), results, offline=True) as started:
+        assert started
+        assert started.transcribe(tmp_path / "a.wav") == f"{len(tone())} samples"
 
 
 def test_every_phase_of_a_peer(tmp_path: Path, results: Results) -> None:
@@ -146,11 +147,11 @@ def test_a_peer_that_is_not_installed_says_how(tmp_path: Path) -> None:
         Peer("a", "b", "nobody", "fake.py").start()
 
 
-def test_a_peer_that_dies_is_no_measurement() -> None:
-    started = Fake(flags=("--die",)).start()
-    with pytest.raises(RuntimeError, match="dies at the end"):
-        started.open().finish()
-    started.stop()
+def test_a_peer_that_dies_is_no_measurement(results: Results) -> None:
+    with phases.running(Fake(flags=("--die",)), results) as started:
+        assert started
+        with pytest.raises(RuntimeError, match="dies at the end"):
+            started.open().finish()
 
 
 def test_an_early_final_is_told_apart() -> None:
@@ -188,15 +189,15 @@ def test_adapters_of_peers_know_nothing_of_edged(adapter: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_stream_that_edged_refuses_is_told_from_those_it_takes(
-    speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    speech: np.ndarray, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGED_SERVER_MAX_STREAMS", "1")
     samples = (speech[: 2 * RATE] * 32767).astype(np.int16)
     script = streams.Script(samples, [streams.Part(samples, 0)])
-    started = EdgedRunning(TINY)
-    taken, refused = streams.speak(started, [script, script])
-    copied, model = started.copied(), started.model_bytes
-    started.stop()
+    with phases.running(Edged("edged", "", TINY), results) as started:
+        assert isinstance(started, EdgedRunning)
+        taken, refused = streams.speak(started, [script, script])
+        copied, model = started.copied(), started.model_bytes
     assert refused is None
     assert taken
     assert "It was the best" in streams.listen(script, taken)[0].text
