@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 from bench.peers import targets
@@ -81,7 +82,7 @@ def _then(row: Row, field: str, form: str) -> str:
 def _next(row: Row) -> str:
     later = [step for step in row.get("steps", []) if step["streams"] > row["carried"]]
     if not later:
-        return "none tried"
+        return "none tried" if row.get("steps") else "-"
     admitted, count, p95 = (later[0][key] for key in ("admitted", "streams", "p95"))
     if admitted < count:
         return f"{admitted} of {count} admitted"
@@ -135,18 +136,23 @@ def _caption(rows: Sequence[Row], field: str, text: str) -> str:
 
 
 def _table(rows: Sequence[Row], columns: Sequence[Column], order: Callable[[Row], Any]) -> str:
-    """All systems that have the figure which the table is sorted by, the best first."""
-    there = [(place, row) for row in rows if (place := _place(row, order)) is not None]
-    lines = [[cell(row) for _, cell in columns] for _, row in sorted(there, key=lambda one: one[0])]
+    """All systems that have a figure in it, the best first, those without the figure that it is
+    sorted by last."""
+    lines = [[cell(row) for _, cell in columns] for row in sorted(rows, key=_placed(order))]
+    figures = [n for n, column in enumerate(columns) if column not in (NAME, WEIGHTS)]
+    there = [line for line in lines if any(line[n] != "-" for n in figures)]
     head = [name for name, _ in columns]
-    return _lines([head, ["---"] * len(head), *lines])
+    return _lines([head, ["---"] * len(head), *there])
 
 
-def _place(row: Row, order: Callable[[Row], Any]) -> float | None:
-    try:
-        place: float | None = order(row)
-    except (KeyError, TypeError):
-        return None
+def _placed(order: Callable[[Row], Any]) -> Callable[[Row], float]:
+    def place(row: Row) -> float:
+        try:
+            figure = order(row)
+        except (KeyError, TypeError):
+            figure = None
+        return inf if figure is None else figure
+
     return place
 
 

@@ -5,9 +5,8 @@ No endpoints and no voice detector: whole recordings only. It runs in edged's Py
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import wire
+from msgspec.structs import replace
 
 from edged.config import load
 from edged.engine import choose
