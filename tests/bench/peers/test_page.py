@@ -12,7 +12,7 @@ import pytest
 from bench.peers import page, plots, targets
 from bench.peers.results import LASTING, Results
 from bench.peers.summary import summarise
-from bench.peers.systems import systems
+from bench.peers.systems import ALONE, systems
 
 DOCS = Path(__file__).parents[3] / "docs"
 RECORDED = Path(__file__).with_name("recorded.json")
@@ -45,8 +45,9 @@ def test_every_system_is_in_every_table(document: dict[str, Any]) -> None:
     measured = {one["name"] for one in document["systems"] if one["recordings"]}
     assert len(measured) == 4
     text = page.render(document)
-    for title in ("Latency", "Cost", "Offline", "Streams at once"):
+    for title in ("Latency", "Cost", "Streams at once"):
         assert set(names(text, title)) == measured
+    assert set(names(text, "Offline")) == measured | {ALONE}
     for name, reason in document["skipped"].items():
         assert f"| {name} | {reason} |" in text
 
@@ -61,8 +62,15 @@ def test_a_system_that_loses_is_shown_as_the_loser(document: dict[str, Any]) -> 
     assert names(page.render(document), "Latency")[0] == "edged"
 
 
+def test_a_system_without_the_figure_that_is_sorted_by_is_last(document: dict[str, Any]) -> None:
+    del row(document, "edged")["one_core"]
+    assert names(page.render(document), "Offline")[-1] == "edged"
+
+
 def test_a_target_that_is_missed_says_so(document: dict[str, Any]) -> None:
-    judged = {one.what: one for one in targets.judge(document)}
+    fast = copy.deepcopy(document)
+    row(fast, "edged")["final"]["p50"] = 0.39
+    judged = {one.what: one for one in targets.judge(fast)}
     assert judged["final after the end of speech, p50"].held
     slow = copy.deepcopy(document)
     row(slow, "edged")["final"]["p50"] = 0.41
