@@ -50,7 +50,12 @@ def _latency(axes: Any, rows: Sequence[Row]) -> None:
         if finals := row.get("finals"):
             shares = [(n + 1) / len(finals) for n in range(len(finals))]
             axes.step(finals, shares, where="post", label=row["name"], linewidth=_width(row))
-    axes.set(xlabel="seconds after the end of speech", ylabel="share of finals", xlim=(0, None))
+    axes.set(
+        xlabel="seconds after the end of speech",
+        ylabel="share of finals",
+        xlim=(0, None),
+        ylim=(0, 1.02),
+    )
 
 
 def _cost(axes: Any, rows: Sequence[Row]) -> None:
