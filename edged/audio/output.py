@@ -76,7 +76,7 @@ class Output:
         return self._ring.write(position - CONTEXT, bytes(CONTEXT * SAMPLE_BYTES))
 
     def _listen_for_sound(self, block: Any) -> None:
-        if any(memoryview(block).cast("B")):
+        if memoryview(block).tobytes().strip(b"\0"):
             self._sound_at = time.monotonic()
 
     @property

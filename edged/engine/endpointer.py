@@ -30,7 +30,7 @@ class Endpointing:
     """Audio after the speech that belongs to it; when it is there, the final is computed"""
     early: int = 9 * 512
     """Silence that ends an utterance whose text reads as finished"""
-    late: int = 14 * 512
+    late: int = 13 * 512
     """Silence that ends any utterance"""
     long: int = _samples(12.0)
     """Length from which the early silence ends it, finished or not"""

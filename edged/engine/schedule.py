@@ -21,9 +21,9 @@ from edged.recognizer import SAMPLE_RATE
 
 TURN = 2 * SAMPLE_RATE
 """Samples of a backlog that one stream goes through before the others get their turn"""
-FIRST_PARTIAL = 0.06
+FIRST_PARTIAL = 0.08
 """Seconds of new audio between partials until the first word is shown"""
-PARTIAL_GROWTH = 0.08
+PARTIAL_GROWTH = 0.12
 """The same, as a share of the utterance's length: a long text needs fewer updates, and each costs
 more"""
 PARTIAL_SHARE = 0.4

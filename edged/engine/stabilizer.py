@@ -20,7 +20,7 @@ AT_ONCE = 0.9
 """Certainty from which a word needs no second hypothesis"""
 AGREED = 0.6
 """Certainty from which a word is shown that two hypotheses agree on"""
-FIRST = 0.15
+FIRST = 0.25
 """Certainty from which the first word is shown while there is no other: a sign of life"""
 _TRAILING = ".,!?;:-\u2026"
 

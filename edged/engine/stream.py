@@ -46,6 +46,8 @@ IDLE_CHUNK = 3 * NEWS
 LOUDER, FLOOR_RISE = 1.5, 1.05
 """A level so many times the floor is news at once: somebody may have begun to speak. The floor is
 the lowest level of late; it rises by this factor each time it is looked at"""
+LOWEST_FLOOR = 1e-7
+"""Mean square, -70 dBFS: from digital silence it would never rise"""
 PACED = 0.8
 """Audio that took at least this share of its length to come was spoken as it came"""
 
@@ -167,7 +169,7 @@ class Stream:
     def _is_louder(self) -> bool:
         samples = self.ring.view(self.told, self.written)
         level = float(samples @ samples) / len(samples)
-        self._floor = min(level, self._floor * FLOOR_RISE)
+        self._floor = max(LOWEST_FLOOR, min(level, self._floor * FLOOR_RISE))
         return level > LOUDER**2 * self._floor
 
     @property

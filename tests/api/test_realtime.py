@@ -169,7 +169,7 @@ def test_the_first_event_tells_what_is_in_force(daemon: DaemonProcess) -> None:
     assert given["noise_reduction"] is None
     detection = given["turn_detection"]
     assert (detection["type"], detection["threshold"]) == ("server_vad", 0.5)
-    assert (detection["prefix_padding_ms"], detection["silence_duration_ms"]) == (300, 448)
+    assert (detection["prefix_padding_ms"], detection["silence_duration_ms"]) == (300, 416)
 
 
 def test_an_update_changes_what_it_names_and_tells_all(daemon: DaemonProcess) -> None:

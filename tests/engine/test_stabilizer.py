@@ -38,8 +38,8 @@ def test_a_certain_word_is_shown_at_once_but_for_the_last() -> None:
 
 
 def test_the_first_word_is_shown_early_if_it_is_no_mere_guess() -> None:
-    assert Stabilizer().update(said("it", 0.2))[0] == "it"
-    assert Stabilizer().update(said("it", 0.1))[0] == ""
+    assert Stabilizer().update(said("it", 0.3))[0] == "it"
+    assert Stabilizer().update(said("it", 0.2))[0] == ""
 
 
 def test_what_was_shown_stays_while_the_model_says_it() -> None:
