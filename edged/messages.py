@@ -346,6 +346,12 @@ class Mute(Message, tag="mute", frozen=True):
     muted: bool
 
 
+class Attend(Message, tag="attend", frozen=True):
+    """Tell of each block, or only of some together while it is quiet."""
+
+    closely: bool
+
+
 class Allow(Message, tag="allow", frozen=True):
     """A source that is not bound to real time may write up to here."""
 
@@ -418,7 +424,7 @@ class Ended(Message, tag="ended", frozen=True):
 
 
 CaptureReport = Captured | Lost | Beat | Muted | Opened | Waiting | Gone | Ended
-CaptureCommand = Mute | Allow
+CaptureCommand = Mute | Attend | Allow
 
 
 # -- events for clients -------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from edged.engine.stream import Stream
 from edged.log import fields, get_logger
 from edged.messages import (
     Allow,
+    Attend,
     Beat,
     Captured,
     CaptureReport,
@@ -125,6 +126,8 @@ class Microphone:
         """When the capture process was last heard of, CLOCK_MONOTONIC"""
         self._heard = False
         """Whether this capture process has delivered anything"""
+        self._attends = True
+        """Whether it tells of each block"""
         self._ordered = muted
         self._muting = Muted(muted, False)
         """What is in force: what the capture process says, or that there is none"""
@@ -258,7 +261,7 @@ class Microphone:
     async def _keep(self) -> None:
         wait = FIRST_WAIT
         while True:
-            self._heard = False
+            self._heard, self._attends = False, True
             await self._start_process()
             await self._listen()
             await self._end_process()
@@ -362,6 +365,7 @@ class Microphone:
                     self._stream.copied += report.written - self._stream.written
                 self._stream.wrote(report.written, report.clock)
                 self._on_audio()
+                self._attend()
             case Lost():
                 self._on_gap(report.start, report.end, report.reason)
             case Beat():
@@ -383,6 +387,12 @@ class Microphone:
                 self._tell()
                 self._on_end()
                 self._over.set()
+
+    def _attend(self) -> None:
+        """While somebody speaks each block counts."""
+        if self._channel and self._stream.speaking != self._attends:
+            self._attends = self._stream.speaking
+            self._channel.send(Attend(self._attends))
 
     def _open(self, opened: Opened) -> None:
         before, self._opened = self._opened, opened

@@ -27,7 +27,7 @@ from edged.audio.ring import SAMPLE_RATE, AudioRing
 from edged.audio.sources import Plugged, Program, Recording, Source
 from edged.audio.switch import Switch
 from edged.errors import EdgedError
-from edged.messages import Allow, Beat, Gone, Message, Mute, Muted, decode_capture_command
+from edged.messages import Allow, Attend, Beat, Gone, Message, Mute, Muted, decode_capture_command
 
 BEAT_SECONDS = 1.0
 """Time between two signs of life"""
@@ -87,6 +87,8 @@ def _run(source: Source, muting: Muting, connection: channel.Channel[Any]) -> Me
         match received and received[0]:
             case Mute(muted=muted):
                 muting.order(muted)
+            case Attend(closely=closely):
+                source.output.closely = closely
             case Allow(until=until):
                 source.allow(until)
         if time.monotonic() >= look:

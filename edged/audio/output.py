@@ -8,6 +8,7 @@ import threading
 import time
 from typing import Any
 
+from edged.audio.loudness import IDLE_NEWS, Loudness
 from edged.audio.ring import SAMPLE_BYTES, SAMPLE_RATE, AudioRing
 from edged.messages import Captured, Lost, Message, encode
 
@@ -35,6 +36,10 @@ class Output:
         self._lock = threading.Lock()
         self.blocks = 0
         """That came so far, muted ones too"""
+        self.closely = True
+        """Whether the daemon is told of each block, because somebody speaks"""
+        self._told = position
+        self._loudness = Loudness()
         self._sound_at = time.monotonic()
         """When there was last anything but zeros"""
 
@@ -52,14 +57,30 @@ class Output:
                 self._close_gap(begin)
             self.position = self._ring.write(self.position, block)
             self._clock = end
-        self._count(Captured(self.position, end))
+            if self._is_news(block):
+                self._tell()
+
+    def _is_news(self, block: Any) -> bool:
+        """Whether it is worth waking the daemon."""
+        if self.closely or self.position - self._told >= IDLE_NEWS:
+            return True
+        samples = memoryview(block).cast("B").cast("f")
+        return self._loudness.rises(sum(map(abs, samples)) / max(1, len(samples)))
+
+    def _tell(self) -> None:
+        self._told = self.position
+        self._count(Captured(self.position, self._clock))
+
+    def _tell_rest(self) -> None:
+        if self.position > self._told:
+            self._tell()
 
     def write_at_will(self, block: Any) -> None:
         """Take a block of a source that is not bound to time."""
         with self._lock:
             if self._muted:
                 return
-            self.position = self._ring.write(self.position, block)
+            self.position = self._told = self._ring.write(self.position, block)
         self._count(Captured(self.position, time.monotonic()))
 
     def _close_gap(self, begin: float) -> None:
@@ -67,6 +88,7 @@ class Output:
         missing = round((begin - self._clock) * SAMPLE_RATE)
         if missing >= SMALLEST_GAP:
             start = self.position
+            self._tell_rest()
             self.position = self._silence(start + missing)
             self.send(Lost(start, self.position, self._resumed or "overrun"))
         self._resumed = ""
@@ -90,6 +112,7 @@ class Output:
             if muted == self._muted:
                 return
             now = time.monotonic()
+            self._tell_rest()
             if muted and not self._clock:
                 self._clock = now
             self._muted, self._unmuted_at, self._resumed = muted, now, "muted"

@@ -7,11 +7,13 @@ its position and not said twice.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from edged.audio.loudness import IDLE_NEWS, NEWS, Loudness
 from edged.audio.ring import AudioRing
 from edged.engine.arrivals import Arrivals
 from edged.engine.own_voice import OwnVoice
@@ -38,16 +40,8 @@ from edged.recognizer import SAMPLE_RATE
 RING_SECONDS = 60
 MARGIN = 2 * SAMPLE_RATE
 """Samples kept free between the writer and what a worker may still read"""
-NEWS, IDLE_NEWS = 512, 2048
-"""Samples of news for which a worker is woken, while somebody speaks and while nobody does: waking
-a process costs more than what it then does"""
 IDLE_CHUNK = 3 * NEWS
 """Samples that may wait in a client's socket while nobody speaks"""
-LOUDER, FLOOR_RISE = 1.5, 1.05
-"""A level so many times the floor is news at once: somebody may have begun to speak. The floor is
-the lowest level of late; it rises by this factor each time it is looked at"""
-LOWEST_FLOOR = 1e-7
-"""Mean square, -70 dBFS: from digital silence it would never rise"""
 PACED = 0.8
 """Audio that took at least this share of its length to come was spoken as it came"""
 
@@ -100,8 +94,7 @@ class Stream:
         """How far the worker knows it to be filled"""
         self.copied = 0
         """Samples that were copied on their way, beyond being written into the ring"""
-        self._floor = float("inf")
-        """Mean square of the quietest audio of late"""
+        self._loudness = Loudness()
         self.resume = 0
         """Where a new worker begins"""
         self.floor = 0
@@ -168,9 +161,7 @@ class Stream:
 
     def _is_louder(self) -> bool:
         samples = self.ring.view(self.told, self.written)
-        level = float(samples @ samples) / len(samples)
-        self._floor = max(LOWEST_FLOOR, min(level, self._floor * FLOOR_RISE))
-        return level > LOUDER**2 * self._floor
+        return self._loudness.rises(math.sqrt(float(samples @ samples) / len(samples)))
 
     @property
     def free(self) -> int:

@@ -313,3 +313,26 @@ def test_a_daemon_that_starts_muted_hears_nothing(start_daemon: Start, raw: Path
     daemon.wait(lambda: microphone(daemon)["state"] == "ended")
     assert daemon.get("/v1/health")[1]["microphone"]["muted"] is True
     assert stored(daemon) == []
+
+
+def test_while_it_is_quiet_the_daemon_is_told_of_some_blocks_together(
+    bench: Callable[..., Bench],
+) -> None:
+    it = bench()
+    it.output.closely = False
+    quiet = np.full(512, 0.001, np.float32).tobytes()
+    for block in range(9):
+        it.output.write(quiet, 10 + block * 0.032)
+    assert [report.written for report in it.reports()] == [2048, 4096]
+    it.output.write(quiet, 10.288)
+    it.output.mute(True)
+    assert it.reports() == [Captured(10 * 512, 10.288)], "nothing is kept back when it is muted"
+
+
+def test_a_louder_block_is_told_at_once(bench: Callable[..., Bench]) -> None:
+    it = bench()
+    it.output.closely = False
+    quiet, loud = (np.full(512, level, np.float32).tobytes() for level in (0.001, 0.05))
+    for block in (quiet, quiet, quiet, loud, loud):
+        it.output.write(block)
+    assert [report.written for report in it.reports()] == [2048, 2560]
