@@ -22,8 +22,9 @@ from edged.audio.devices import (
     portaudio_inputs,
     server_inputs,
 )
+from edged.audio.pulse import Recorder
 from edged.audio.ring import SAMPLE_RATE
-from edged.audio.sound_server import Recorder, ServerSource, SoundServer, View
+from edged.audio.sound_server import ServerSource, SoundServer, View
 from edged.audio.sources import BLOCK_SECONDS, Source
 from edged.errors import DeviceError, EdgedError, MissingLibraryError
 from edged.messages import Gone, Opened, Waiting
@@ -34,6 +35,8 @@ counted, so that a halt of this very process is not taken for one of the device"
 PATIENCE_SECONDS = 5.0
 """Longest wait for the first block of a device"""
 CHECK_SECONDS = 0.1
+QUIET_SECONDS = 3 * BLOCK_SECONDS
+"""Audio that a sound server gathers while nobody speaks"""
 """Most sound servers have answered after a fifth of that"""
 ANSWER_SECONDS = 2.0
 """Silence of the sound server that is worth a word"""
@@ -134,11 +137,12 @@ class Microphone(Source):
         """Hand on what it delivers, until it is over; in a thread, which may hang."""
         try:
             rate, channels = self._layout(source)
-            frames = round(rate * BLOCK_SECONDS)
-            recorder = Recorder(source.name, rate, channels, frames)
+            near, far = round(rate * BLOCK_SECONDS), round(rate * QUIET_SECONDS)
+            recorder = Recorder(source.name, rate, channels, near)
             self._feeding = source.name
             while block := recorder.read():
-                self._hear(block, frames)
+                self._hear(block, len(block) // recorder.frame_bytes)
+                recorder.frames = near if self.output.closely else far
             self.done = Gone("device_lost", "the sound server ended the stream")
         except EdgedError as error:
             self.done = Gone(error.code, error.message)

@@ -1,14 +1,13 @@
-"""PulseAudio, or PipeWire in its place: which sources it has, which one feeds us, and their sound.
+"""PulseAudio, or PipeWire in its place: which sources it has, and which one feeds us.
 
 PortAudio sees a sound server as one device, is moved from one microphone to another without a word,
 and gives an array's channels in another order, or as silence. So a server's sources are recorded by
-libpulse itself, and watched by pulsectl.
+libpulse itself (`pulse`), and watched by pulsectl.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
 import threading
@@ -17,8 +16,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-
-from edged.errors import DeviceError, MissingLibraryError
 
 RETRY_SECONDS = 0.5
 """Between two tries to reach a server"""
@@ -154,78 +151,3 @@ def _feeding(pulse: Any, sources: dict[int, Any]) -> str | None:
         if output.proplist.get("application.process.id") == ours and output.source in sources:
             return str(sources[output.source].name)
     return None
-
-
-# -- recording ------------------------------------------------------------------------------------
-
-_RECORD, _FLOAT32 = 2, 5
-_AS_SERVER_LIKES = 2**32 - 1
-
-
-class _Spec(ctypes.Structure):
-    _fields_ = (("format", ctypes.c_int), ("rate", ctypes.c_uint32), ("channels", ctypes.c_uint8))
-
-
-class _ChannelMap(ctypes.Structure):
-    _fields_ = (("channels", ctypes.c_uint8), ("map", ctypes.c_int * 32))
-
-
-class _Buffer(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_uint32) for name in ("maxlength", "tlength", "prebuf", "minreq", "fragsize")
-    )
-
-
-class Recorder:
-    """Sound of one source. Blocks whoever reads, for ever if the server is frozen."""
-
-    def __init__(self, source: str, rate: int, channels: tuple[str, ...], frames: int) -> None:
-        """Frames of `channels` (names of the server's) at `rate` hertz, `frames` at a time: what
-        the source has not as it is, the server makes of it. Raises DeviceError and
-        MissingLibraryError."""
-        self._pulse, self._simple = _libraries()
-        spec = _Spec(_FLOAT32, rate, len(channels))
-        layout = _ChannelMap()
-        self._pulse.pa_channel_map_parse(ctypes.byref(layout), ",".join(channels).encode())
-        self._block = (ctypes.c_char * (4 * len(channels) * frames))()
-        buffer = _Buffer(*[_AS_SERVER_LIKES] * 4, len(self._block))
-        self._error = ctypes.c_int()
-        self._stream = self._simple.pa_simple_new(
-            None, b"edged", _RECORD, source.encode(), b"microphone",
-            *map(ctypes.byref, (spec, layout, buffer, self._error)),
-        )  # fmt: skip
-        if not self._stream:
-            raise DeviceError(f"{source} cannot be opened: {self._why()}", code="device_busy")
-
-    def read(self) -> memoryview | None:
-        """The next block, valid until the one after it is read; None when there will be none."""
-        size = len(self._block)
-        failed = self._simple.pa_simple_read(
-            self._stream, self._block, size, ctypes.byref(self._error)
-        )
-        return None if failed else memoryview(self._block).cast("B")
-
-    def _why(self) -> str:
-        text: bytes = self._pulse.pa_strerror(self._error)
-        return text.decode("utf-8", "replace")
-
-
-def _libraries() -> tuple[Any, Any]:
-    """libpulse and its simple half. Raises MissingLibraryError."""
-    try:
-        pulse, simple = ctypes.CDLL("libpulse.so.0"), ctypes.CDLL("libpulse-simple.so.0")
-    except OSError as error:
-        raise MissingLibraryError(
-            f"The sound server's library is not installed ({error}). "
-            "Run: sudo apt-get install libpulse0"
-        ) from error
-    pulse.pa_strerror.restype = ctypes.c_char_p
-    simple.pa_simple_new.restype = ctypes.c_void_p
-    simple.pa_simple_new.argtypes = [
-        *(ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p),
-        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p),
-    ]
-    simple.pa_simple_read.argtypes = [
-        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
-    ]
-    return pulse, simple

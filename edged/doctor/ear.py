@@ -15,7 +15,8 @@ import numpy as np
 
 from edged.audio.devices import AUTO, InputDevice, find_input, portaudio, server_inputs
 from edged.audio.devices import portaudio_inputs as other_inputs
-from edged.audio.sound_server import Recorder, ServerSource, SoundServer, View
+from edged.audio.pulse import Recorder
+from edged.audio.sound_server import ServerSource, SoundServer, View
 from edged.errors import DeviceError, EdgedError
 from edged.parent import answer_only
 
