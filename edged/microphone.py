@@ -274,7 +274,8 @@ class Microphone:
         """Until the source is over, or its process gives no sign of life: PortAudio can hang."""
         while not self._over.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._over.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._over.wait()
             self.allow()
             patience = DEAF_SECONDS if self._phase == "open" else OPEN_SECONDS
             if time.monotonic() - self._alive > patience:

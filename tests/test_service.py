@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -145,8 +146,11 @@ def test_an_engine_that_cannot_run_is_said_and_is_no_reason_to_start_anew(start:
 
 def sockets_of(process: psutil.Process) -> set[str]:
     """The sockets that a process holds: socket:[inode]"""
-    targets = (str(link.readlink()) for link in Path(f"/proc/{process.pid}/fd").iterdir())
-    return {target for target in targets if target.startswith("socket:")}
+    found = set()
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has been closed meanwhile
+            found.add(str(link.readlink()))
+    return {target for target in found if target.startswith("socket:")}
 
 
 def test_it_serves_on_the_sockets_that_it_is_given(start: Start, tmp_path: Path) -> None:

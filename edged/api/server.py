@@ -49,7 +49,8 @@ class _Server(uvicorn.Server):
         self._stopping = asyncio.Event()
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), TICK_SECONDS)
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._stopping.wait()
 
     def stop(self) -> None:
         self.should_exit = True

@@ -229,7 +229,8 @@ async def _events(
                         yield _sse(stored.event if words else replace(stored.event, words=None))
         while not subscriber.too_slow:
             try:
-                event, encoded = await asyncio.wait_for(subscriber.get(), HEARTBEAT_SECONDS)
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    event, encoded = await subscriber.get()
             except TimeoutError:
                 yield b": still here\n\n"
                 continue

@@ -35,11 +35,11 @@ counted, so that a halt of this very process is not taken for one of the device"
 PATIENCE_SECONDS = 5.0
 """Longest wait for the first block of a device"""
 CHECK_SECONDS = 0.1
-QUIET_SECONDS = 3 * BLOCK_SECONDS
-"""Audio that a sound server gathers while nobody speaks"""
 """Most sound servers have answered after a fifth of that"""
 ANSWER_SECONDS = 2.0
 """Silence of the sound server that is worth a word"""
+QUIET_SECONDS = 3 * BLOCK_SECONDS
+"""Audio that a sound server gathers while nobody speaks"""
 CLAIM_SECONDS = 1.0
 """Time that a sound server has to take a new device for itself, before we take it from ALSA"""
 LOOK_SECONDS = 10.0

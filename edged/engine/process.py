@@ -203,7 +203,8 @@ class WorkerProcess:
         stillness = Stillness(self.pid)
         while not self._loaded.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._loaded.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._loaded.wait()
             silent = time.monotonic() - self._heard
             still = min(silent, stillness.seconds())
             if not self._loaded.is_set() and (still > STILL_SECONDS or silent > STALL_SECONDS):
@@ -224,7 +225,8 @@ class WorkerProcess:
                 self._behind = True
                 await self.kill()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), PING_SECONDS)
+                async with asyncio.timeout(PING_SECONDS):
+                    await self._ended.wait()
         return await self._end()
 
     def _check_answer(self, hang_seconds: float) -> None:

@@ -183,7 +183,8 @@ class Supervisor:
             if self.problem:
                 raise self.problem
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ready.wait(), 0.05)
+                async with asyncio.timeout(0.05):
+                    await self._ready.wait()
 
     async def stop(self) -> None:
         if self._task:
@@ -737,7 +738,8 @@ class Supervisor:
         log.error("no engine worker stays up; the next try is in %.0f s", seconds, extra=waits)
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
 
 def _why_not(worker: WorkerProcess) -> str:

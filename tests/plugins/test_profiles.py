@@ -71,7 +71,7 @@ def test_each_run_is_accounted_for(name: str, speech: np.ndarray, tmp_path: Path
     pytest.importorskip(name)
     provider, device = of_cpu(name)
     watched = Watched(Opener(provider, device, SessionOptions(profile=tmp_path)))
-    Moonshine(store().get(TINY), "fp32", watched).start().advance(speech[16000:48000])
+    Moonshine(store().get(TINY), "int8", watched).start().advance(speech[16000:48000])
     for session, runs in zip(watched.sessions, watched.runs, strict=True):
         spans = session.profile()
         assert runs
