@@ -73,6 +73,14 @@ class EngineProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     order: Annotated[
         list[Wish], Meta(min_length=1, description="What to try, best first; the rest is left out")
     ]
+    lanes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Utterances that may be recognised at the same time, where the runtime "
+            "can; no more than there are cores",
+        ),
+    ] = 2
     cores: Annotated[
         Literal["big", "any"], Meta(description="Which cores the engine's threads may use")
     ] = "any"

@@ -168,6 +168,7 @@ def worker_options(configuration: Configuration) -> WorkerOptions:
         detector=configuration.engine.detector,
         encoder_threads=engine.encoder_threads,
         decoder_threads=engine.decoder_threads,
+        lanes=engine.lanes,
         processors=cpu.read(Root()).big if engine.cores == "big" else [],
         partial_interval=policy.interval(engine.partial_interval, demand(configuration.engine)),
         extra=configuration.provider_options(),
