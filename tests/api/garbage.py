@@ -52,11 +52,12 @@ def _is_idle(daemon: DaemonProcess) -> bool:
 
 
 def _held(daemon: DaemonProcess) -> tuple[list[int], int, int, int]:
-    """Its processes, and what they have of descriptors, threads and memory of their own."""
+    """Its processes, their descriptors and threads, and its own memory: a worker's goes by the
+    longest utterances that it has heard at the same time."""
     family = [psutil.Process(daemon.pid), *psutil.Process(daemon.pid).children()]
     return (
         [process.pid for process in family],
         sum(process.num_fds() for process in family),
         sum(process.num_threads() for process in family),
-        sum(process.memory_full_info().uss for process in family),
+        family[0].memory_full_info().uss,
     )

@@ -35,7 +35,7 @@ from tests.test_layers import imports
 FAKE = Path(__file__).with_name("fake.py")
 PARTIAL_AFTER, FINAL_AFTER = 0.2, 0.3
 """Seconds that it waits after speech began, and after it ended"""
-LATE = 0.15
+LATE = 0.4
 """What a busy machine may add, in seconds"""
 
 
