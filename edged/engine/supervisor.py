@@ -63,8 +63,9 @@ KILLED_LOADING = 5
 perhaps they need more memory than there is"""
 LONGEST_WAIT_SECONDS = 60.0
 SAME_TEXTS = 5
-"""Finals in a row with one text, or none: perhaps the device computes the same whatever it is
-given. A new worker is held against float32 when it loads, which tells"""
+"""Lengths of utterances in a row with one text, or none: perhaps the device computes the same
+whatever it is given. One recording that many clients send has one length. A new worker is held
+against float32 when it loads, which tells"""
 TELLING_SAMPLES = SAMPLE_RATE
 """Speech that is shorter may well be the same again, or nothing"""
 RECENT_FINALS = 20
@@ -148,7 +149,7 @@ class Supervisor:
         self.degenerate = 0
         """Texts in a row that went in circles or had no end"""
         self._last_text = ""
-        self._same = 0
+        self._same: set[int] = set()
         """Finals in a row with that text; people repeat themselves too, so counted anew after each
         look at the engine"""
         self._hang_seconds = HANG_SECONDS
@@ -256,7 +257,7 @@ class Supervisor:
     @property
     def stuck(self) -> bool:
         """Whether it may be that the engine writes one text whatever it hears."""
-        return self._same >= SAME_TEXTS
+        return len(self._same) >= SAME_TEXTS
 
     def lose(self, device: str) -> bool:
         """A device, such as "openvino npu", is unplugged: leave it, if it serves."""
@@ -296,7 +297,7 @@ class Supervisor:
 
     def renew(self, reason: str) -> None:
         """Replace the worker by another one of the same rung."""
-        self._same = 0
+        self._same = set()
         self._ask(_Wish(self.ladder.index, reason, fresh=True))
 
     def _ask(self, wish: _Wish) -> bool:
@@ -553,7 +554,8 @@ class Supervisor:
         """What a final tells of the engine's health."""
         self.degenerate = self.degenerate + 1 if said.degenerate else 0
         if said.speech_end - said.start >= TELLING_SAMPLES:
-            self._same = self._same + 1 if said.text == self._last_text else 1
+            length = said.end - said.start
+            self._same = {*self._same, length} if said.text == self._last_text else {length}
             self._last_text = said.text
         if stream.is_paced(said.start, said.decided):
             self._latencies.append(time.monotonic() - stream.clock_of(said.decided))
