@@ -139,6 +139,9 @@ class Loading(Message, tag="loading", frozen=True):
 
 
 CHECK_CLIP_SECONDS = 6.0
+USUAL_NEWS = 2560
+"""Samples of an open utterance that a worker is told of together, unless it asks to know sooner: an
+utterance's tail is not shorter, and to wake a process costs more than to judge a window"""
 """Length of the clip that every rung is checked with"""
 
 
@@ -240,6 +243,14 @@ class Passed(Message, tag="passed", frozen=True):
     floor: int
 
 
+class Awaited(Message, tag="awaited", frozen=True):
+    """Nothing is to be done with an open utterance before so many samples have come. Without a
+    word the worker is told of each USUAL_NEWS."""
+
+    stream: int
+    written: int
+
+
 class Working(Message, tag="working", frozen=True):
     """The worker is about to recognise these samples, which may be its end."""
 
@@ -311,6 +322,7 @@ Report = (
     | Heard
     | Said
     | Passed
+    | Awaited
     | Working
     | Worked
     | Judged

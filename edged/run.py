@@ -37,9 +37,10 @@ async def run(read: Callable[[], Configuration]) -> None:
 
         watch(configuration.trace.folder)
     daemon = Daemon(configuration, read)
-    # The engine loads in its own process while the API is imported here.
     await daemon.start()
     try:
+        # The engine loads in its own process while the API is imported here.
+        await daemon.supervisor.begun()
         await _serve(daemon, passed)
     finally:
         await daemon.stop()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from bench.corpus import RATE, Utterance
 from bench.peers.hearing import judge
 from bench.peers.results import Results
 from bench.peers.systems import (
+    Edged,
     EdgedRunning,
     MissingError,
     Running,
@@ -22,7 +25,11 @@ from bench.peers.systems import (
     cpu_seconds,
     pss_megabytes,
 )
+from edged.bench import idle
 from edged.bench.client import Exchange, Pacer, send_paced
+from edged.bench.daemon import OURS
+from edged.bench.room import Room
+from edged.messages import Rung
 
 SILENCE_SECONDS = 1.5
 """After each recording, longer than any endpoint waits"""
@@ -69,6 +76,8 @@ def alone(systems: Sequence[System], results: Results, spoken: Utterance, folder
         with running(system, results) as started:
             if started:
                 _cost_of_nothing(system.name, started, results, spoken, folder)
+        if isinstance(system, Edged):
+            results.once("alone", system.name, "microphone", partial(_microphone, system))
 
 
 def _starts(system: System, results: Results) -> None:
@@ -105,6 +114,15 @@ def _idle(started: Running, sound: np.ndarray) -> float:
     used, seconds = cpu_seconds(started) - before, time.monotonic() - begun
     stream.finish()
     return 100 * used / seconds
+
+
+def _microphone(edged: Edged) -> dict[str, float]:
+    """Percent of one core while its own microphone is open: only edged has one."""
+    room = Room(OURS, Rung(edged.model, "", "", ""), clips=(), spoken=())
+    return {
+        series.name.removeprefix("idle "): median(second.value for second in series.observations)
+        for series in idle.measure(room).series
+    }
 
 
 # -- at the pace of time --------------------------------------------------------------------------

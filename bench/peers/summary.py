@@ -74,7 +74,7 @@ def _errors(heard: Iterable[dict[str, Any]]) -> float:
 
 def _alone(measured: dict[str, Any]) -> Row:
     ready = {"ready": median(measured["ready"])} if "ready" in measured else {}
-    names = ("memory", "silence", "noise", "model_bytes")
+    names = ("memory", "silence", "noise", "microphone", "model_bytes")
     return ready | {name: measured[name] for name in names if name in measured}
 
 

@@ -108,7 +108,8 @@ class Intake:
     async def hear(self, data: bytes) -> None:
         """Take audio, as much as there is room for: whoever is too fast waits here.
 
-        What came is kept until it is worth a wake-up: handling a small frame costs more than it.
+        What came is kept until it is worth a wake-up: handling a small frame costs more than it. A
+        client at the pace of time waits for that, one with a backlog is not held up.
         """
         if self._finishing:
             return
@@ -117,7 +118,7 @@ class Intake:
             waited = time.monotonic() - self._listening_since
             await self._take_in()
             if waited > WAITED_SECONDS and not self._awaited:
-                await self._rest()
+                await self.stream.rest()  # the next frames wait in the socket
             self._listening_since = time.monotonic()
 
     async def flush(self) -> int:
@@ -145,14 +146,6 @@ class Intake:
             await self.finish_in_time()
         finally:
             self._daemon.supervisor.close(self.stream)
-
-    async def _rest(self) -> None:
-        """While nobody speaks, leave the next frames in the socket: one wake-up takes them all.
-
-        Only for a client at the pace of time, so that one with a backlog is not held up.
-        """
-        if not self.stream.speaking:
-            await asyncio.sleep(self.stream.chunk_seconds)
 
     def _gather(self, data: bytes) -> None:
         size, view = self._piece_bytes, memoryview(data)

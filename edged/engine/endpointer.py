@@ -158,6 +158,14 @@ class Endpointer:
             return Turn.PAUSED
         return Turn.NOTHING
 
+    @property
+    def next_turn(self) -> int:
+        """The open utterance goes on at least until so many samples have been judged."""
+        silence = self.position - self.speech_end
+        steps = (self._rules.tail, self._rules.early, self._rules.late)
+        ahead = min(step for step in steps if step > silence)
+        return min(self.speech_end + ahead, self.start + self._rules.limit)
+
     def end_of(self, latest: int) -> int:
         """Where the open utterance's audio ends: after its tail, at `latest` at the latest."""
         return min(latest, self.speech_end + self._rules.tail)

@@ -116,6 +116,16 @@ class Pipeline:
         return self._utterance is not None and self.position > self._endpointer.speech_end
 
     @property
+    def next_turn(self) -> int:
+        """The open utterance goes on at least until there are so many samples."""
+        return self._endpointer.next_turn
+
+    def judged_by(self, samples: int) -> int:
+        """How far there must be samples before so many more have been judged, window by window."""
+        window = self._detector.window
+        return self.position + -(-samples // window) * window
+
+    @property
     def unheard(self) -> int:
         """Samples of speech that no partial has heard yet: silence alone changes no text."""
         if self._utterance is None:

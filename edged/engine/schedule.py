@@ -126,13 +126,37 @@ class Served:
 
     def overdue(self, speakers: int, pace: float) -> float:
         """How much later than wished the next partial is, in seconds; negative: not yet due."""
-        silent = not self.pipeline.speaking or self.pipeline.falling_silent
-        if not self._partials or silent or self.behind > BEHIND:
+        if not self._grows or self.behind > BEHIND:
             return -1.0
+        return self.pipeline.unheard / SAMPLE_RATE - self._wished(speakers, pace)
+
+    def next_news(self, speakers: int, pace: float) -> int:
+        """Samples that must have come before anything is to be done with the open utterance."""
+        turn = self.pipeline.next_turn
+        if not self._grows:
+            return turn
+        wished = round(self._wished(speakers, pace) * SAMPLE_RATE)
+        ahead = wished - self.pipeline.unheard
+        return min(turn, self.pipeline.judged_by(ahead if ahead > 0 else wished))
+
+    @property
+    def _grows(self) -> bool:
+        """Whether another partial may be wanted, and does not stand in the way of a final."""
+        if not (self._partials and self.pipeline.speaking):
+            return False
+        ahead = self.pipeline.next_turn - self.pipeline.position
+        return not self.pipeline.falling_silent or ahead >= 2 * self.cost * SAMPLE_RATE
+
+    def _wished(self, speakers: int, pace: float) -> float:
+        """Seconds of new audio between partials."""
         interval = self._interval if self.shown else FIRST_PARTIAL
         growth = self.pipeline.spoken / SAMPLE_RATE * PARTIAL_GROWTH
-        wished = max(interval, growth, self.cost / PARTIAL_SHARE) * speakers * pace
-        return self.pipeline.unheard / SAMPLE_RATE - wished
+        return max(interval, growth, self.cost / PARTIAL_SHARE) * speakers * pace
+
+
+def speaking(streams: Collection[Served]) -> int:
+    """How many speak just now."""
+    return sum(stream.pipeline.speaking for stream in streams)
 
 
 def next_final(streams: Collection[Served], now: float) -> Served | None:
@@ -144,7 +168,7 @@ def next_final(streams: Collection[Served], now: float) -> Served | None:
 
 def next_partial(streams: Collection[Served], pace: float) -> Served | None:
     """The stream whose partial is most overdue, if one is."""
-    speakers = sum(stream.pipeline.speaking for stream in streams)
+    speakers = speaking(streams)
     free = [stream for stream in streams if not (stream.at_work or stream.wanted)]
     overdue = [(stream.overdue(speakers, pace), stream) for stream in free]
     late, stream = max(overdue, key=lambda pair: pair[0], default=(-1.0, None))

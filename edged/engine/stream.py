@@ -7,6 +7,7 @@ its position and not said twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from edged.engine.arrivals import Arrivals
 from edged.engine.own_voice import OwnVoice
 from edged.errors import EngineError
 from edged.messages import (
+    USUAL_NEWS,
     Began,
     EngineState,
     Event,
@@ -40,10 +42,11 @@ from edged.recognizer import SAMPLE_RATE
 RING_SECONDS = 60
 MARGIN = 2 * SAMPLE_RATE
 """Samples kept free between the writer and what a worker may still read"""
-IDLE_CHUNK = 3 * NEWS
-"""Samples that may wait in a client's socket while nobody speaks"""
 PACED = 0.8
 """Audio that took at least this share of its length to come was spoken as it came"""
+
+IDLE_CHUNK = 3 * NEWS
+"""Samples that may wait in a client's socket while nobody speaks"""
 
 Listener = Callable[[Event], None]
 
@@ -92,6 +95,10 @@ class Stream:
         self.written = 0
         self.told = 0
         """How far the worker knows it to be filled"""
+        self._awaited = USUAL_NEWS
+        """How far it is to be filled before the worker need know"""
+        self._sooner = asyncio.Event()
+        """That is less than it was"""
         self.copied = 0
         """Samples that were copied on their way, beyond being written into the ring"""
         self._loudness = Loudness()
@@ -117,7 +124,8 @@ class Stream:
 
     def begin(self, written: int, position: int, floor: int) -> None:
         """Take over a stream that was heard before, up to here."""
-        self.written = self.told = self._begun = written
+        self.written = self._begun = written
+        self.tell()
         self.resume, self.floor = position, floor
 
     # -- audio in -------------------------------------------------------------------------------
@@ -150,14 +158,32 @@ class Stream:
     @property
     def chunk_seconds(self) -> float:
         """How much audio is worth handling at once."""
-        return (NEWS if self.speaking else IDLE_CHUNK) / SAMPLE_RATE
+        missing = self._awaited - self.written if self.speaking else IDLE_CHUNK
+        return max(missing, NEWS) / SAMPLE_RATE
+
+    async def rest(self) -> None:
+        """As long as what comes at the pace of time is not worth handling."""
+        self._sooner.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.chunk_seconds):
+                await self._sooner.wait()
 
     def is_news(self) -> bool:
         """Whether there is enough that the worker does not know of to wake it."""
         news = self.written - self.told
-        if self.speaking or news >= IDLE_NEWS:
-            return news >= NEWS
-        return news >= NEWS and self._is_louder()
+        if self.speaking:
+            return self.written >= self._awaited
+        return news >= IDLE_NEWS or (news >= NEWS and self._is_louder())
+
+    def tell(self) -> None:
+        """The worker is told of all that has come."""
+        self.told = self.written
+        self._awaited = self.written + USUAL_NEWS
+
+    def awaits(self, written: int) -> None:
+        """The worker wants to know sooner."""
+        self._awaited = min(self._awaited, written)
+        self._sooner.set()
 
     def _is_louder(self) -> bool:
         samples = self.ring.view(self.told, self.written)

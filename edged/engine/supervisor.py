@@ -29,6 +29,7 @@ from edged.errors import EngineError
 from edged.log import fields, get_logger
 from edged.messages import (
     Audio,
+    Awaited,
     Began,
     Canary,
     Close,
@@ -132,6 +133,7 @@ class Supervisor:
         self._numbers = 0
         self._worker: WorkerProcess | None = None
         self._task: asyncio.Task[None] | None = None
+        self._begun = asyncio.Event()
         self._ready = asyncio.Event()
         self._generation = 0
         """Counts the ladders, so that what was begun for one is not applied to the next"""
@@ -177,6 +179,10 @@ class Supervisor:
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._keep())
+
+    async def begun(self) -> None:
+        """Wait until the first worker loads on its own, or could not be started."""
+        await self._begun.wait()
 
     async def wait_ready(self) -> None:
         """Wait for a rung that runs. Raises EngineError when every rung was refused."""
@@ -448,7 +454,7 @@ class Supervisor:
             self.mark(stream, *kept_out)
         if stream.trace:
             self._witness.heard(stream, stream.told, stream.written)
-        stream.told = stream.written
+        stream.tell()
         self._tell(Audio(stream.number, stream.written))
 
     def flush(self, stream: Stream) -> int:
@@ -525,6 +531,8 @@ class Supervisor:
         )
 
     def _take(self, report: Report) -> None:
+        if isinstance(report, Awaited):
+            self._await(report)
         if isinstance(report, (Heard, Said, Sang)):
             self.recognised = time.monotonic()
         if not isinstance(report, (Began, Heard, Said, Passed, Judged, Guessed)):
@@ -544,6 +552,12 @@ class Supervisor:
         if isinstance(report, Said):
             self._watch(stream, report)
         stream.take(report)
+
+    def _await(self, report: Awaited) -> None:
+        """A worker wants to be woken sooner than is usual."""
+        if stream := self._streams.get(report.stream):
+            stream.awaits(report.written)
+            self.notify(stream)
 
     def _clear(self, stream: int, position: float) -> None:
         """Samples before this one have killed nobody."""
@@ -592,7 +606,10 @@ class Supervisor:
     async def _start(self, rung: Rung) -> WorkerProcess:
         self.starts += 1
         self.tried = time.monotonic()
-        return await WorkerProcess.start(rung, self._locate(rung), self._options, self._take)
+        try:
+            return await WorkerProcess.start(rung, self._locate(rung), self._options, self._take)
+        finally:
+            self._begun.set()
 
     async def _load(self) -> WorkerProcess | None:
         """A worker of the present rung, ready to serve; None if it may not."""

@@ -25,10 +25,13 @@ import msgspec
 
 from edged import channel, paths
 from edged.elsewhere import require
+from edged.engine import heap
 from edged.engine.lanes import Lanes
 from edged.errors import EdgedError
 from edged.messages import (
+    USUAL_NEWS,
     Audio,
+    Awaited,
     Canary,
     Close,
     Command,
@@ -53,6 +56,10 @@ from edged.recognizer import SAMPLE_RATE
 if TYPE_CHECKING:
     from edged.engine.schedule import Served
     from edged.engine.tracing import WorkerTrace
+
+
+TIDY_SECONDS = 10.0
+"""After which freed memory is given back again; that takes a few milliseconds"""
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
@@ -244,6 +251,9 @@ class Worker:
         self._partials = 0.0
         """Seconds that were spent on partials"""
         self._partials_at_work = 0
+        self._used = True
+        """Whether anything was recognised since memory was last given back"""
+        self._tidied_at = time.monotonic()
 
     def run(self) -> None:
         """For ever. Raises EdgedError when the rung fails."""
@@ -254,8 +264,8 @@ class Worker:
             while (received := self._channel.receive(0)) is not None:
                 self._obey(*received)
             self._lanes.collect()
-            for stream in self._streams.values():
-                self._listen(stream)
+            for number, stream in self._streams.items():
+                self._listen(number, stream)
             self._hand_out()
             self._listened += time.monotonic() - started
 
@@ -277,6 +287,7 @@ class Worker:
                 self._lanes.count = command.lanes or self._engine.lanes
             case Ping():
                 self._channel.send(self._pong(command.number))
+                self._tidy()
             case Canary():
                 self._lanes.do(self._engine.sing, lambda: self._channel.send(Sang()))
 
@@ -319,17 +330,34 @@ class Worker:
             stuck=round(self._lanes.longest, 3),
         )
 
+    def _tidy(self) -> None:
+        """Keep no memory that long utterances needed."""
+        now = time.monotonic()
+        if self._used and now - self._tidied_at > TIDY_SECONDS:
+            self._used, self._tidied_at = False, now
+            heap.give_back()
+
     def _lag(self) -> float:
         live = (s.behind for s in self._streams.values() if s.live)
         return max(live, default=0) / SAMPLE_RATE
 
-    def _listen(self, stream: Served) -> None:
+    def _listen(self, number: int, stream: Served) -> None:
         if not stream.can_go_on:
             return
         before = stream.pipeline.position
         for report in stream.go_on():
             self._channel.send(_timed(report, stream.took))
         self._heard += stream.pipeline.position - before
+        if stream.pipeline.speaking and not stream.wanted:
+            self._await(number, stream)
+
+    def _await(self, number: int, stream: Served) -> None:
+        """Ask to be woken sooner than is usual, if there will be something to do."""
+        from edged.engine.schedule import speaking
+
+        awaited = stream.next_news(speaking(self._streams.values()), self._pace)
+        if awaited <= stream.written + USUAL_NEWS - self._engine.detector.window:
+            self._channel.send(Awaited(number, awaited))
 
     def _hand_out(self) -> None:
         while self._lanes.free > 0 and (stream := self._next()):
@@ -356,6 +384,7 @@ class Worker:
 
     def _recognised(self, stream: Served) -> None:
         assert stream.wanted is not None
+        self._used = True
         if not stream.wanted.final:
             self._partials_at_work -= 1
             self._partials += stream.took

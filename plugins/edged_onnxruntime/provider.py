@@ -176,6 +176,10 @@ def _settings(target: Target, options: SessionOptions) -> Any:
     # A memory plan is kept for every shape of input, and hardly two utterances have the same:
     # 30 MB more, and no faster.
     settings.enable_mem_pattern = False
+    # An arena keeps what the longest utterance needed, for each that was recognised at once: 13 MB
+    # more from the start, 225 against 165 to 190 MB after two of 20 s, which malloc can give back.
+    # It is no faster up to 8 s, by 4 % at 15 s, by a quarter at 20 s.
+    settings.enable_cpu_mem_arena = False
     settings.log_severity_level = 3
     for key, value in options.extra.get("session", {}).items():
         settings.add_session_config_entry(key, str(value))

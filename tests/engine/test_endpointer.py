@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from edged.engine.endpointer import Endpointer, Endpointing, Turn, rules
@@ -57,6 +59,22 @@ def test_speech_after_a_pause_starts_the_count_anew() -> None:
     turns(endpointer, [0.9] * 10 + [0.0] * (windows(RULES.late) - 1) + [0.9])
     assert endpointer.speech_end == endpointer.position
     assert turns(endpointer, [0.0] * windows(RULES.tail))[-1] is Turn.PAUSED
+
+
+def test_nothing_turns_before_it_is_announced() -> None:
+    choice = random.Random(7)
+    endpointer = fresh()
+    met = set()
+    for number in range(20_000):
+        speech = (0.98, 0.25)[number // 1000 % 2]
+        announced = endpointer.next_turn if endpointer.speaking else 0
+        turn = endpointer.feed(0.9 if choice.random() < speech else 0.0)
+        met.add(turn)
+        if turn not in {Turn.NOTHING, Turn.BEGAN}:
+            assert endpointer.position >= announced
+        if turn in {Turn.LATE, Turn.LIMIT}:
+            endpointer.restart(endpointer.position, endpointer.position)
+    assert met == set(Turn)
 
 
 def test_a_long_utterance_ends_at_the_early_silence_finished_or_not() -> None:

@@ -15,8 +15,6 @@ from tests.client import silence
 from tests.engine.test_supervisor import RATE, engine
 
 ROUNDS = 6
-SETTLED = 2
-"""Rounds after which allocators and caches are full"""
 GROWTH_MEGABYTES = 8.0
 LAG_SECONDS = 3.0
 BLOCK = RATE // 10
@@ -50,7 +48,9 @@ async def listen(samples: np.ndarray, events: list[Event]) -> list[tuple[float, 
 
 def check(rounds: list[tuple[float, float]]) -> None:
     memories, lags = zip(*rounds, strict=True)
-    assert memories[-1] - memories[SETTLED] < GROWTH_MEGABYTES, memories
+    # What malloc keeps comes and goes with each utterance; the least of some rounds does not.
+    early, late = memories[: ROUNDS // 2], memories[ROUNDS // 2 :]
+    assert min(late) - min(early) < GROWTH_MEGABYTES, memories
     assert max(lags) < LAG_SECONDS, lags
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from edged.engine.schedule import Served, next_final, next_partial
 from edged.engine.supervisor import Supervisor
-from edged.messages import Event, Final
+from edged.messages import USUAL_NEWS, Event, Final, Said
 from tests.client import silence
 from tests.engine.conftest import Listening
 from tests.engine.test_supervisor import engine, finals
@@ -90,6 +90,43 @@ def test_partials_are_thinned_by_how_many_speak(
     alone = streams[0].overdue(1, 1.0)
     assert streams[0].overdue(8, 1.0) < alone
     assert streams[0].overdue(1, 3.0) < alone
+
+
+@pytest.mark.parametrize("partials", [True, False])
+def test_who_is_woken_when_it_asks_hears_an_end_at_once(
+    listening: Listen, sentence: np.ndarray, partials: bool
+) -> None:
+    samples = np.concatenate([sentence, sentence])
+    heard = listening(samples)
+    stream = Served(heard.ring, heard.pipeline(), partials=partials, live=True, interval=0.3)
+    window, wakes, spoken, finals = 512, 0, 0, []
+    while stream.written < len(samples):
+        news = window
+        if stream.pipeline.speaking:
+            asked = stream.next_news(1, 1.0)
+            assert asked > stream.written - window
+            news = min(max(asked - stream.written, 1), USUAL_NEWS)
+            wakes, spoken = wakes + 1, spoken + news
+        stream.written = min(stream.written + news, len(samples))
+        finals += _follow(stream)
+    assert len(finals) >= 2
+    assert all(0 <= late < window for late in finals)
+    assert wakes < spoken / window / 2
+
+
+def _follow(stream: Served) -> list[int]:
+    """Hear what has come; how late each final was decided, in samples."""
+    found = []
+    while stream.can_go_on or stream.wanted:
+        if stream.wanted:
+            recognise(stream)
+        said = [report for report in stream.go_on() if isinstance(report, Said)]
+        found += [stream.written - report.decided for report in said]
+    if next_partial([stream], 1.0):
+        stream.begin_partial()
+        recognise(stream)
+        list(stream.go_on())
+    return found
 
 
 def test_nobody_who_is_being_recognised_gets_a_partial(

@@ -10,6 +10,7 @@ import pytest
 from edged.engine.stream import IDLE_NEWS, NEWS, Stream
 from edged.errors import EngineError
 from edged.messages import (
+    USUAL_NEWS,
     Began,
     Event,
     Final,
@@ -139,9 +140,39 @@ def test_an_idle_worker_is_woken_now_and_then() -> None:
     async def scenario(stream: Stream, events: list[Event]) -> None:
         stream.write(np.zeros(IDLE_NEWS, np.float32))
         assert stream.is_news()
-        stream.told = stream.written
+        stream.tell()
         stream.write(np.zeros(NEWS, np.float32))
         assert not stream.is_news()
+
+    run(scenario)
+
+
+def test_while_somebody_speaks_the_worker_is_told_of_what_it_asked_for() -> None:
+    async def scenario(stream: Stream, events: list[Event]) -> None:
+        stream.take(Began(1, 0))
+        stream.wrote(USUAL_NEWS - 1, 100.0)
+        assert not stream.is_news()
+        stream.wrote(USUAL_NEWS, 100.0)
+        assert stream.is_news()
+        stream.tell()
+        stream.awaits(USUAL_NEWS + 3 * NEWS)
+        stream.wrote(USUAL_NEWS + 3 * NEWS - 1, 100.1)
+        assert not stream.is_news()
+        stream.wrote(USUAL_NEWS + 3 * NEWS, 100.1)
+        assert stream.is_news()
+
+    run(scenario)
+
+
+def test_a_client_rests_no_longer_than_the_worker_asks_for() -> None:
+    async def scenario(stream: Stream, events: list[Event]) -> None:
+        stream.take(Began(1, 0))
+        resting = asyncio.create_task(stream.rest())
+        await asyncio.sleep(0)
+        assert not resting.done()
+        stream.awaits(NEWS)
+        await asyncio.wait_for(resting, USUAL_NEWS / RATE / 2)
+        assert stream.chunk_seconds == NEWS / RATE
 
     run(scenario)
 
