@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,9 @@ from bench.peers.systems import (
     cpu_seconds,
     pss_megabytes,
 )
-from edged.bench import idle
+from bench.soak.room import MICROPHONE, Room
+from edged.bench import daemon, processes
 from edged.bench.client import Exchange, Pacer, send_paced
-from edged.bench.daemon import OURS
-from edged.bench.room import Room
-from edged.messages import Rung
 
 SILENCE_SECONDS = 1.5
 """After each recording, longer than any endpoint waits"""
@@ -77,7 +76,8 @@ def alone(systems: Sequence[System], results: Results, spoken: Utterance, folder
             if started:
                 _cost_of_nothing(system.name, started, results, spoken, folder)
         if isinstance(system, Edged):
-            results.once("alone", system.name, "microphone", partial(_microphone, system))
+            noise = corpus.load(folder / STEADY_NOISE)
+            results.once("alone", system.name, "microphone", partial(_microphone, system, noise))
 
 
 def _starts(system: System, results: Results) -> None:
@@ -116,13 +116,36 @@ def _idle(started: Running, sound: np.ndarray) -> float:
     return 100 * used / seconds
 
 
-def _microphone(edged: Edged) -> dict[str, float]:
-    """Percent of one core while its own microphone is open: only edged has one."""
-    room = Room(OURS, Rung(edged.model, "", "", ""), clips=(), spoken=())
-    return {
-        series.name.removeprefix("idle "): median(second.value for second in series.observations)
-        for series in idle.measure(room).series
-    }
+def _microphone(edged: Edged, noise: np.ndarray) -> dict[str, float]:
+    """Percent of one core while its own microphone is open, as only edged has one: a source of
+    PulseAudio. Nothing where there is no PulseAudio."""
+    if shutil.which("pulseaudio") is None:
+        return {}
+    with (
+        tempfile.TemporaryDirectory(prefix="edged-bench-") as folder,
+        contextlib.closing(Room(Path(folder))) as room,
+        room.heard(),
+        daemon.running(edged.model, source=("--source", f"pulse:{MICROPHONE}")) as listener,
+    ):
+        listener.wait(lambda: _listens(listener))
+        used = {"silence": _used(listener)}
+        voice = room.speak(np.resize(noise, round((2 * SETTLE_SECONDS + IDLE_SECONDS) * RATE)))
+        voice.start()
+        used["noise"] = _used(listener)
+        voice.join()
+    return used
+
+
+def _listens(listener: daemon.DaemonProcess) -> bool:
+    return bool(listener.address.get("/v1/health")["microphone"]["state"] == "listening")
+
+
+def _used(listener: daemon.DaemonProcess) -> float:
+    time.sleep(SETTLE_SECONDS)
+    before, begun = processes.cpu_time(listener.pid).all, time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    used = processes.cpu_time(listener.pid).all - before
+    return 100 * used / (time.monotonic() - begun)
 
 
 # -- at the pace of time --------------------------------------------------------------------------

@@ -152,7 +152,7 @@ def _alone(ours: Row) -> list[Target]:
     microphone = ours.get("microphone", {})
     return [
         _under("microphone open, silence", microphone.get("silence"), 1.5, " % of a core"),
-        _under("microphone open, noise", microphone.get("steady noise"), 3.0, " % of a core"),
+        _under("microphone open, noise", microphone.get("noise"), 3.0, " % of a core"),
         _under("memory", ours.get("memory"), 220.0, " MB"),
         _under("start to ready", ours.get("ready"), 1.2, " s"),
     ]

@@ -144,8 +144,10 @@ class Served:
         """Whether another partial may be wanted, and does not stand in the way of a final."""
         if not (self._partials and self.pipeline.speaking):
             return False
-        ahead = self.pipeline.next_turn - self.pipeline.position
-        return not self.pipeline.falling_silent or ahead >= 2 * self.cost * SAMPLE_RATE
+        if not self.pipeline.falling_silent:
+            return True
+        ahead = (self.pipeline.next_turn - self.pipeline.position) / SAMPLE_RATE
+        return 0 < 2 * self.cost <= ahead
 
     def _wished(self, speakers: int, pace: float) -> float:
         """Seconds of new audio between partials."""

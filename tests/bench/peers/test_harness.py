@@ -187,7 +187,6 @@ def test_adapters_of_peers_know_nothing_of_edged(adapter: Path) -> None:
     assert ours == ({"edged"} if adapter.stem == "own" else set())
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_stream_that_edged_refuses_is_told_from_those_it_takes(
     speech: np.ndarray, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
