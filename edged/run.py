@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edged.activation import Passed, check_sockets, take_sockets
 from edged.config import Configuration, check_exposure, read_token
 from edged.daemon import Daemon, ensure_models
+from edged.engine import heap
 from edged.errors import EdgedError, ModelError
 from edged.log import fields, get_logger
 from edged.notify import is_wanted, more_time
@@ -23,6 +24,8 @@ log = get_logger(__name__)
 
 LOAD_SECONDS = 600.0
 """What systemd is asked for while the engine loads: each rung may compile for minutes"""
+TIDY_SECONDS = 60.0
+"""Time between two looks for memory that nobody uses"""
 
 
 async def run(read: Callable[[], Configuration]) -> None:
@@ -59,6 +62,7 @@ async def _serve(daemon: Daemon, passed: Passed) -> None:
     serving = [asyncio.create_task(listener.serve()) for listener in listeners]
     watching = asyncio.create_task(_watch_engine(daemon))
     stopping = asyncio.create_task(stop.wait())
+    tidying = asyncio.create_task(_tidy())
     try:
         await asyncio.wait({*serving, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
@@ -66,6 +70,7 @@ async def _serve(daemon: Daemon, passed: Passed) -> None:
     finally:
         watching.cancel()
         stopping.cancel()
+        tidying.cancel()
         await _shut(daemon, listeners, serving)
 
 
@@ -102,6 +107,15 @@ def _settle() -> None:
     finds what has come since, closed streams above all, the sooner."""
     gc.collect()
     gc.freeze()
+
+
+async def _tidy() -> None:
+    """What closed streams leave behind goes back before it lies scattered: a daemon that runs for
+    months must not grow by it."""
+    while True:
+        await asyncio.sleep(TIDY_SECONDS)
+        gc.collect()
+        heap.give_back()
 
 
 class _Reloads:
