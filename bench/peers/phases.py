@@ -65,19 +65,22 @@ def running(
 
 def alone(systems: Sequence[System], results: Results, spoken: Utterance, folder: Path) -> None:
     """Start, memory, and what idling costs, with no other system loaded."""
+    noise = corpus.load(folder / STEADY_NOISE)
     for system in systems:
-        if results.of("alone", system.name).keys() >= {"ready", "memory", "silence", "noise"}:
-            continue
-        with running(system, results) as first:
-            if first is None:
-                continue
-        _starts(system, results)
-        with running(system, results) as started:
-            if started:
-                _cost_of_nothing(system.name, started, results, spoken, folder)
+        if not results.of("alone", system.name).keys() >= {"ready", "memory", "silence", "noise"}:
+            _alone(system, results, spoken, noise)
         if isinstance(system, Edged):
-            noise = corpus.load(folder / STEADY_NOISE)
             results.once("alone", system.name, "microphone", partial(_microphone, system, noise))
+
+
+def _alone(system: System, results: Results, spoken: Utterance, noise: np.ndarray) -> None:
+    with running(system, results) as first:
+        if first is None:
+            return
+    _starts(system, results)
+    with running(system, results) as started:
+        if started:
+            _cost_of_nothing(system.name, started, results, spoken, noise)
 
 
 def _starts(system: System, results: Results) -> None:
@@ -94,10 +97,9 @@ def _start(system: System) -> float:
 
 
 def _cost_of_nothing(
-    name: str, started: Running, results: Results, spoken: Utterance, folder: Path
+    name: str, started: Running, results: Results, spoken: Utterance, noise: np.ndarray
 ) -> None:
     hear(started, corpus.load(spoken.path))
-    noise = corpus.load(folder / STEADY_NOISE)
     results.once("alone", name, "silence", lambda: _idle(started, np.zeros(RATE, np.int16)))
     results.once("alone", name, "noise", lambda: _idle(started, noise))
     results.once("alone", name, "memory", lambda: pss_megabytes(started))
@@ -142,10 +144,7 @@ def _listens(listener: daemon.DaemonProcess) -> bool:
 
 def _used(listener: daemon.DaemonProcess) -> float:
     time.sleep(SETTLE_SECONDS)
-    before, begun = processes.cpu_time(listener.pid).all, time.monotonic()
-    time.sleep(IDLE_SECONDS)
-    used = processes.cpu_time(listener.pid).all - before
-    return 100 * used / (time.monotonic() - begun)
+    return processes.cpu_percent(listener.pid, IDLE_SECONDS)
 
 
 # -- at the pace of time --------------------------------------------------------------------------

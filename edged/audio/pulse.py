@@ -7,6 +7,7 @@ that larger ones will do: waking up is most of what listening to a silent room c
 from __future__ import annotations
 
 import ctypes
+import time
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_void_p
 from typing import Any
 
@@ -68,8 +69,13 @@ class Recorder:
         MissingLibraryError."""
         self._pulse = _library()
         self.frame_bytes = 4 * len(channels)
+        self._rate = rate
         self.frames = self._asked = frames
         """How many are wished at a time; may be changed"""
+        self._got = 0
+        """How many the server gave last"""
+        self._rested_at = 0.0
+        """When we last let it gather, by the monotonic clock, in seconds"""
         self._loop = self._pulse.pa_mainloop_new()
         api = self._pulse.pa_mainloop_get_api(self._loop)
         self._context = self._pulse.pa_context_new(api, b"edged")
@@ -88,7 +94,7 @@ class Recorder:
         if pulse.pa_context_connect(self._context, None, _NO_AUTOSPAWN, None) < 0:
             raise DeviceError(self._why())
         while (state := pulse.pa_context_get_state(self._context)) != _CONTEXT_READY:
-            if state in _CONTEXT_ENDED or not self._turn():
+            if state in _CONTEXT_ENDED or self._turn() < 0:
                 raise DeviceError(self._why())
 
     def _open(self, source: str, rate: int, channels: tuple[str, ...]) -> None:
@@ -102,7 +108,7 @@ class Recorder:
         ):
             raise DeviceError(self._why())
         while (state := pulse.pa_stream_get_state(self._stream)) != _STREAM_READY:
-            if state in _STREAM_ENDED or not self._turn():
+            if state in _STREAM_ENDED or self._turn() < 0:
                 raise DeviceError(self._why())
 
     def read(self) -> memoryview | None:
@@ -117,10 +123,27 @@ class Recorder:
                 return None
             if size.value:
                 self._held = True
+                self._got = size.value // self.frame_bytes
                 return _block(data.value, size.value)
-            if not self._turn():
+            if not self._await():
                 return None
         return None
+
+    def _await(self) -> bool:
+        """Take in what lies there, or else wait for more; whether it may go on."""
+        taken = self._turn(wait=False)
+        if taken != 0:
+            return taken > 0
+        self._rest()
+        return self._turn() >= 0
+
+    def _rest(self) -> None:
+        """Let a server that sends less at a time than was wished gather so much: waking up twice
+        for each piece, once for its head, is most of what they cost."""
+        if self._got < self._asked:
+            due = self._rested_at + self._asked / self._rate
+            time.sleep(max(0.0, due - time.monotonic()))
+            self._rested_at = time.monotonic()
 
     def _drop(self) -> None:
         if self._held:
@@ -138,9 +161,9 @@ class Recorder:
     def _wish(self) -> _Buffer:
         return _Buffer(*[_AS_SERVER_LIKES] * 4, self._asked * self.frame_bytes)
 
-    def _turn(self) -> bool:
-        """Wait for the server, and do what it asks; whether it may go on."""
-        return bool(self._pulse.pa_mainloop_iterate(self._loop, 1, None) >= 0)
+    def _turn(self, wait: bool = True) -> int:
+        """Do what the server asks; how many things it asked, less than 0 once it is over."""
+        return int(self._pulse.pa_mainloop_iterate(self._loop, wait, None))
 
     def _why(self) -> str:
         text: bytes = self._pulse.pa_strerror(self._pulse.pa_context_errno(self._context))

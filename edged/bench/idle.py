@@ -14,7 +14,7 @@ import soundfile
 
 from edged.bench.daemon import DaemonProcess
 from edged.bench.hearing import silence
-from edged.bench.processes import cpu_time
+from edged.bench.processes import cpu_percent
 from edged.bench.result import Found, Observation, Series
 from edged.bench.room import Room
 from edged.recognizer import SAMPLE_RATE
@@ -68,7 +68,4 @@ def _listen(room: Room, name: str, samples: np.ndarray) -> Found:
 
 
 def _second(daemon: DaemonProcess, number: int) -> Observation:
-    before, started = cpu_time(daemon.pid), time.monotonic()
-    time.sleep(1.0)
-    used, seconds = cpu_time(daemon.pid) - before, time.monotonic() - started
-    return Observation(f"second {number}", 100 * used.all, seconds)
+    return Observation(f"second {number}", cpu_percent(daemon.pid, 1.0))

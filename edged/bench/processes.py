@@ -72,6 +72,14 @@ def cpu_time(pid: int) -> CpuTime:
     return CpuTime(total, worker)
 
 
+def cpu_percent(pid: int, seconds: float) -> float:
+    """Of one core, what it and they use in the `seconds` that come."""
+    before, started = cpu_time(pid), time.monotonic()
+    time.sleep(seconds)
+    used = cpu_time(pid) - before
+    return 100 * used.all / (time.monotonic() - started)
+
+
 def _seconds(pid: int) -> tuple[float, float]:
     """CPU seconds of a process, and of its children that have ended. Raises OSError."""
     stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()

@@ -18,7 +18,7 @@ STABLE = 0.9
 """Certainty of every word that will not change"""
 AT_ONCE = 0.9
 """Certainty from which a word needs no second hypothesis"""
-AGREED = 0.6
+AGREED = 0.65
 """Certainty from which a word is shown that two hypotheses agree on"""
 FIRST = 0.25
 """Certainty from which the first word is shown while there is no other: a sign of life"""

@@ -96,7 +96,7 @@ def test_the_example_gets_the_text_and_then_done(daemon: DaemonProcess, said: Sa
 def test_the_project_s_own_client_gets_the_text(
     daemon: DaemonProcess, said: Said, tmp_path: Path
 ) -> None:
-    # Up to its last word: after a pause its final may come before `Done`, and the last result is empty.
+    # Up to its last word: after a pause the last final may come before `Done`.
     sentences = said.samples[: round(8.3 * 16000)]
     soundfile.write(tmp_path / "said.wav", sentences, 16000, subtype="PCM_16")
     results = upstream(daemon.guest("sherpa"), tmp_path / "said.wav")
