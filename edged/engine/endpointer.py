@@ -159,6 +159,11 @@ class Endpointer:
         return Turn.NOTHING
 
     @property
+    def paused(self) -> bool:
+        """Whether the open utterance's tail is complete."""
+        return self.speaking and self._passed is not Turn.NOTHING
+
+    @property
     def next_turn(self) -> int:
         """The open utterance goes on at least until so many samples have been judged."""
         silence = self.position - self.speech_end

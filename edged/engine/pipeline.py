@@ -146,7 +146,14 @@ class Pipeline:
             elif self._marks and written >= self._marks[0].start:
                 yield from self._reach(self._marks.popleft())
             else:
+                yield from self._foresee()
                 return
+
+    def _foresee(self) -> Iterator[Report]:
+        """Compute the final of a speaker who has paused and may be done, unless it is there. Only
+        when all samples are judged: where more are there already, he may go on in them."""
+        if self._utterance and self._utterance.guess is None and self._endpointer.paused:
+            yield from self._guess()
 
     def partial(self) -> Iterator[Report]:
         """Recognise the open utterance so far, if there is one."""
@@ -223,12 +230,12 @@ class Pipeline:
         assert self._utterance is not None
         if turn is Turn.NOTHING and self._endpointer.speech_end == self.position:
             self._utterance.guess = None
-        elif turn is Turn.PAUSED:
-            yield from self._guess()
         elif turn is Turn.EARLY:
+            yield from self._foresee()
             if self._utterance.guess and self._utterance.guess.finished:
                 yield self._finish(self.position, self.position, "early")
         elif turn is Turn.LATE:
+            yield from self._foresee()
             yield self._finish(self.position, self.position, "late")
         elif turn is Turn.LIMIT:
             yield from self._cut()

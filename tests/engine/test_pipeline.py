@@ -12,7 +12,7 @@ import pytest
 
 from edged.engine.endpointer import Endpointing
 from edged.engine.pipeline import IDLE_RESTART, Pipeline
-from edged.messages import Began, Heard, Mark, Passed, Said
+from edged.messages import Began, Heard, Mark, Passed, Report, Said, Working
 from edged.models.inventory import store
 from edged.models.moonshine import Moonshine
 from edged.models.silero import Silero
@@ -51,6 +51,27 @@ def test_partials_do_not_change_the_finals(listening: Listen, spoken: np.ndarray
     finals += said(pipeline.advance(stream.written))
     assert partials > 10
     assert finals == stream.finals()
+
+
+def test_a_pause_in_what_is_there_at_once_is_not_taken_for_an_end(
+    listening: Listen, speech: np.ndarray
+) -> None:
+    samples = np.concatenate([speech[: 2 * RATE], silence(0.25), speech[2 * RATE : 5 * RATE]])
+    stream = listening(np.concatenate([samples, silence(1)]))
+    at_once = list(stream.pipeline().advance(stream.written))
+    pipeline = stream.pipeline()
+    as_it_comes = [
+        report
+        for written in range(0, stream.written + 1, 512)
+        for report in pipeline.advance(written)
+    ]
+    assert said(at_once) == said(as_it_comes)
+    assert tried(at_once) < tried(as_it_comes)
+
+
+def tried(reports: list[Report]) -> int:
+    """How often a final was computed, needed or not."""
+    return sum(isinstance(report, Working) and report.final for report in reports)
 
 
 def test_a_replay_from_any_resume_point_writes_the_same_finals(
