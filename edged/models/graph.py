@@ -213,11 +213,23 @@ def gated_names(weights: Weights, mlp: str) -> tuple[str, str]:
 
 
 def _strided_windows(g: _Graph, x: str, taps: int, stride: int) -> str:
-    """x [1, frames, channels] as the rows of a convolution: [1, windows, taps * channels]."""
-    step = g.integers(stride)
-    axis = g.integers(1)
+    """x [1, frames, channels] as the rows of a convolution: [1, windows, taps * channels].
+
+    As many frames as the stride lie together in every row already; the taps that are left are
+    gathered one by one.
+    """
+    step, axis = g.integers(stride), g.integers(1)
+    together = (taps - 1) // stride
+    windows = g.add(
+        g.operator("Div", g.operator("Sub", g.size(x, 1), g.integers(taps)), step), g.integers(1)
+    )
+    length = g.multiply(windows, step)
+    row = g.operator("Concat", g.integers(1), windows, g.integers(-1), axis=0)
     columns = []
-    for tap in range(taps):
+    for first in range(0, together * stride, stride):
+        start = g.integers(first)
+        columns.append(g.operator("Reshape", g.slice(x, start, g.add(start, length), 1), row))
+    for tap in range(together * stride, taps):
         missing = taps - 1 - tap
         stop = g.integers(-missing if missing else np.iinfo(np.int64).max)
         columns.append(g.operator("Slice", x, g.integers(tap), stop, axis, step))
@@ -232,10 +244,12 @@ def _convolution(
     Rows differ in level by orders of magnitude; without the scale, int8 activations with one
     scale for all rows write garbage (12 to 19 % of words against 3 %).
     """
-    rows = _strided_windows(g, x, weight.shape[2], stride)
-    largest = g.operator("ReduceMax", g.operator("Abs", rows), axes=[-1], keepdims=1)
-    scale = g.add(largest, g.number(1e-6))
+    taps = weight.shape[2]
+    peaks = g.operator("ReduceMax", g.operator("Abs", x), axes=[-1], keepdims=1)
+    near = _strided_windows(g, peaks, taps, stride)
+    scale = g.add(g.operator("ReduceMax", near, axes=[-1], keepdims=1), g.number(1e-6))
     matrix = weight.transpose(2, 1, 0).reshape(-1, weight.shape[0])
+    rows = _strided_windows(g, x, taps, stride)
     product = g.linear(g.operator("Div", rows, scale), matrix, name)
     shifted = g.add(g.multiply(product, scale), g.constant(bias.astype(np.float32)))
     return g.gelu(shifted)
@@ -280,16 +294,21 @@ def encoder(weights: Weights) -> Any:
     size = Architecture.of(weights)
     g = _Graph()
     x = _frontend(g, weights)
-    cosines, sines = (
-        g.slice(g.constant(table), g.integers(0), g.size(x, 1), 1)
-        for table in rotary_tables(weights["encoder.inv_freq"], MAXIMUM_FRAMES)
-    )
+    tables = rotary_tables(weights["encoder.inv_freq"], MAXIMUM_FRAMES)
+    cosines, sines = (_for_all_heads(g, table, g.size(x, 1)) for table in tables)
     for layer in range(size.encoder_layers):
         x = _encoder_layer(g, weights, f"encoder.layers.{layer}.", x, cosines, sines, size)
     x = g.layer_norm(x, weights["encoder.layer_norm.weight"])
     for layer in range(size.decoder_layers):
         _cross_attention_cache(g, weights, layer, x, size)
     return g.model("moonshine_encoder")
+
+
+def _for_all_heads(g: _Graph, table: np.ndarray, frames: str) -> str:
+    """A rotary table for queries and keys, repeated for each head once: runtimes take four times as
+    long over factors that have to be repeated in every product."""
+    here = g.slice(g.constant(table), g.integers(0), frames, 1)
+    return g.operator("Expand", here, g.integers(1, 1, 2 * HEADS, 1))
 
 
 def _encoder_layer(
