@@ -38,6 +38,14 @@ def runtime() -> Any:
     return onnxruntime
 
 
+def native() -> Any:
+    """The runtime's own types, which its Python classes wrap."""
+    runtime()
+    from onnxruntime.capi import _pybind_state
+
+    return _pybind_state
+
+
 def _load_cuda(onnxruntime: ModuleType) -> None:
     """CUDA's and cuDNN's libraries from NVIDIA's packages, which no linker looks through."""
     if hasattr(onnxruntime, "preload_dlls"):
@@ -71,10 +79,8 @@ def _is_there(target: Target) -> bool:
 @functools.cache
 def _openvino_devices() -> frozenset[str]:
     """OpenVINO's own list; of several of a kind (GPU.0, GPU.1) its name for any of them."""
-    from onnxruntime.capi import _pybind_state
-
-    if hasattr(_pybind_state, "get_available_openvino_device_ids"):
-        names = _pybind_state.get_available_openvino_device_ids()
+    if hasattr(native(), "get_available_openvino_device_ids"):
+        names = native().get_available_openvino_device_ids()
     else:
         names = [found.ep_metadata.get("ov_device", "") for found in runtime().get_ep_devices()]
     return frozenset(name.partition(".")[0] for name in names)
