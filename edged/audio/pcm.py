@@ -62,6 +62,8 @@ ENCODINGS: dict[str, tuple[int, Callable[[Bytes, np.ndarray], None]]] = {
     "alaw": (1, _from_alaw),
 }
 """Bytes a sample, and the decoder: it writes float32 samples where it is told"""
+UNLIMITED = {"f32le"}
+"""What can hold more than full scale, or no numbers"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,8 @@ class PcmConverter:
     def pour(self, data: Bytes, out: np.ndarray) -> None:
         """The same for one channel at 16 kHz, written where it is wanted: float32 [count(data)]."""
         self._decode(self._whole(data), out)
-        self._mixer.limit(out)
+        if self._format.encoding in UNLIMITED:
+            self._mixer.limit(out)
 
     def _whole(self, data: Bytes) -> Bytes:
         if self._rest:
