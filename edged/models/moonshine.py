@@ -4,7 +4,7 @@ A draft is the last hypothesis of the same utterance. One decoder run over all o
 the model itself would have chosen those very tokens; decoding goes on from there, and takes the
 draft up again where they meet. That is exactly greedy decoding, for one run plus the new words
 (Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", arXiv 2211.17192,
-with the draft for free).
+with the draft for free). A partial ends where the model is in doubt: no more of it would be shown.
 
 Finals begin without a draft, with the plain token-by-token decode, so that they equal the offline
 decode of the same samples letter for letter.
@@ -39,6 +39,9 @@ LARGEST_GAIN = 30.0
 """Quieter audio than this makes up for is left quiet: it is no speech"""
 FLUENT = -0.15
 """Least mean log-probability for a text to read as finished"""
+DOUBTFUL = math.log(0.5)
+"""Log-probability of a token below which a partial goes no further: what is less certain than 0.65
+is not shown, nor anything after it (`engine/stabilizer.py`)"""
 REJOIN_WITHIN = 4
 """Tokens of a draft, after the one that was not chosen, among which it may be taken up again"""
 SENTENCE_ENDS = (".", "?", "!")
@@ -120,10 +123,12 @@ class Moonshine(Recognizer):
         limit: int,
         draft: Sequence[int] = (),
         least: float = -math.inf,
+        doubtful: float = -math.inf,
     ) -> _Decoded:
         """Greedy decoding of at most `limit` tokens, with a draft of them to verify.
 
-        Given up, without an end, once its log-probability falls below `least`.
+        Given up, without an end, once its log-probability falls below `least`, or after the first
+        word where that of a token beyond the draft is below `doubtful`.
         """
         writing = self._networks.write(encoded)
         decoded = _Decoded([], [])
@@ -140,7 +145,13 @@ class Moonshine(Recognizer):
                 rest = draft[kept:]
             last = decoded.tokens[-1]
             draft, rest = _rejoin(rest, last)
+            if likely[kept] < doubtful and not draft and self._has_word(decoded):
+                break
         return decoded
+
+    def _has_word(self, decoded: _Decoded) -> bool:
+        """Whether the first word is complete: another has begun."""
+        return any(map(self._tokenizer.starts_word, decoded.said[1:]))
 
     def whole(self, samples: np.ndarray) -> _Try:
         """The plain decode of a whole utterance.
@@ -254,7 +265,10 @@ class _MoonshineDecoding(Decoding):
 
     def advance(self, samples: np.ndarray) -> Hypothesis:
         decoded = self._model.decode(
-            self._model.encode(samples), token_limit(len(samples)), self._draft
+            self._model.encode(samples),
+            token_limit(len(samples)),
+            self._draft,
+            doubtful=DOUBTFUL,
         )
         self._draft = decoded.said
         return self._model.hypothesis(decoded)

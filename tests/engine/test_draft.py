@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.models.moonshine import Moonshine, _Decoded, is_repetition, token_limit
+from edged.models.moonshine import DOUBTFUL, Moonshine, _Decoded, is_repetition, token_limit
 from edged.provider import Loop
 
 
@@ -61,6 +61,23 @@ def test_a_draft_that_is_wrong_at_one_word_is_taken_up_again(
     draft = [*greedy.said[:4], 1000, *greedy.said[5:]]
     assert recognizer.decode(cross, limit, draft).tokens == greedy.tokens
     assert len(runs) <= 4
+
+
+def test_a_partial_ends_where_the_model_is_in_doubt_and_not_within_its_first_word(
+    recognizer: Moonshine, speech: np.ndarray
+) -> None:
+    ended_early = 0
+    for end in range(24000, 96000, 4000):
+        cross, limit, greedy = plain(recognizer, speech[16000:end])
+        partial = recognizer.decode(cross, limit, doubtful=DOUBTFUL)
+        count = len(partial.tokens)
+        assert partial.tokens == greedy.tokens[:count]
+        first = recognizer.hypothesis(greedy).text.split()[0]
+        assert recognizer.hypothesis(partial).text.split()[0] == first
+        if count < len(greedy.tokens):
+            ended_early += 1
+            assert partial.log_probabilities[-1] < DOUBTFUL
+    assert ended_early > 3
 
 
 def test_a_text_that_goes_in_circles_is_told_from_one_that_says_things_twice() -> None:
