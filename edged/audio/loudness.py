@@ -5,7 +5,7 @@ It need not be right: what is missed is heard a few blocks later, with the next 
 
 from __future__ import annotations
 
-NEWS, IDLE_NEWS = 512, 3072
+NEWS, IDLE_NEWS = 512, 2048
 """Samples that are worth waking a process for, while somebody speaks and while nobody does: waking
 it costs more than what it then does"""
 LOUDER, RISE = 1.5, 1.025

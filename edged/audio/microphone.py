@@ -38,7 +38,7 @@ CHECK_SECONDS = 0.1
 """Most sound servers have answered after a fifth of that"""
 ANSWER_SECONDS = 2.0
 """Silence of the sound server that is worth a word"""
-QUIET_SECONDS = 3 * BLOCK_SECONDS
+QUIET_SECONDS = 4 * BLOCK_SECONDS
 """Audio that a sound server gathers while nobody speaks"""
 CLAIM_SECONDS = 1.0
 """Time that a sound server has to take a new device for itself, before we take it from ALSA"""

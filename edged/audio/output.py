@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from edged.audio.loudness import IDLE_NEWS, Loudness
+from edged.audio.loudness import Loudness
 from edged.audio.ring import SAMPLE_BYTES, SAMPLE_RATE, AudioRing
 from edged.messages import Captured, Lost, Message, encode
 
@@ -16,6 +16,9 @@ SMALLEST_GAP = SAMPLE_RATE // 10
 """Samples; shorter ones are jitter"""
 CONTEXT = 512
 """Samples that the voice detector may look back on"""
+QUIET_NEWS = 4096
+"""Samples that are worth waking the daemon for while nobody speaks. Twice what it wakes the worker
+for: it has nothing else to do then, where a client's audio wakes it anyway"""
 ONE_OF = 4
 """So many samples tells how loud all are"""
 ZEROS_SECONDS = 3.0
@@ -64,7 +67,7 @@ class Output:
 
     def _is_news(self, block: Any) -> bool:
         """Whether it is worth waking the daemon."""
-        if self.closely or self.position - self._told >= IDLE_NEWS:
+        if self.closely or self.position - self._told >= QUIET_NEWS:
             return True
         samples = memoryview(block).cast("B").cast("f")[::ONE_OF]
         return self._loudness.rises(sum(map(abs, samples)) / max(1, len(samples)))

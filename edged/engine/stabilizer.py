@@ -18,10 +18,13 @@ STABLE = 0.9
 """Certainty of every word that will not change"""
 AT_ONCE = 0.9
 """Certainty from which a word needs no second hypothesis"""
-AGREED = 0.65
+AGREED = 0.7
 """Certainty from which a word is shown that two hypotheses agree on"""
-FIRST = 0.25
-"""Certainty from which the first word is shown while there is no other: a sign of life"""
+FIRST, AT_LAST = 0.3, 0.1
+"""Certainty from which the first word is shown while there is no other: a sign of life, the more
+so the longer there was none"""
+PATIENCE = 4
+"""Hypotheses of which nothing was shown, after which AT_LAST is enough"""
 _TRAILING = ".,!?;:-\u2026"
 
 
@@ -32,6 +35,8 @@ class Stabilizer:
         self._previous: list[str] = []
         self._stable: list[str] = []
         self._shown: list[str] = []
+        self._hidden = 0
+        """Hypotheses of which nothing was shown"""
 
     def update(self, hypothesis: Hypothesis) -> tuple[str, int]:
         """Take the next hypothesis; return the text to show and how many characters are stable."""
@@ -46,9 +51,10 @@ class Stabilizer:
             # The last word may be the beginning of a longer one, however certain it is.
             _certain(certainty[: len(words) - 1], AT_ONCE),
             _agreement(self._shown, words),
-            len(certainty) > 0 and certainty[0] >= FIRST,
+            _certain(certainty[:1], FIRST if self._hidden < PATIENCE else AT_LAST),
         )
         self._shown = self._stable + words[len(self._stable) : count]
+        self._hidden = 0 if self._shown else self._hidden + 1
         stable = len(" ".join(self._stable))
         return _without_ending(" ".join(self._shown), stable), stable
 

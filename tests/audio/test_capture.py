@@ -321,12 +321,12 @@ def test_while_it_is_quiet_the_daemon_is_told_of_some_blocks_together(
     it = bench()
     it.output.closely = False
     quiet = np.full(512, 0.001, np.float32).tobytes()
-    for block in range(13):
+    for block in range(17):
         it.output.write(quiet, 10 + block * 0.032)
-    assert [report.written for report in it.reports()] == [3072, 6144]
-    it.output.write(quiet, 10.416)
+    assert [report.written for report in it.reports()] == [4096, 8192]
+    it.output.write(quiet, 10.544)
     it.output.mute(True)
-    assert it.reports() == [Captured(14 * 512, 10.416)], "nothing is kept back when it is muted"
+    assert it.reports() == [Captured(18 * 512, 10.544)], "nothing is kept back when it is muted"
 
 
 def test_a_louder_block_is_told_at_once(bench: Callable[..., Bench]) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.engine.stabilizer import Stabilizer
+from edged.engine.stabilizer import PATIENCE, Stabilizer
 from edged.recognizer import Hypothesis
 
 
@@ -40,6 +40,14 @@ def test_a_certain_word_is_shown_at_once_but_for_the_last() -> None:
 def test_the_first_word_is_shown_early_if_it_is_no_mere_guess() -> None:
     assert Stabilizer().update(said("it", 0.3))[0] == "it"
     assert Stabilizer().update(said("it", 0.2))[0] == ""
+
+
+def test_a_doubtful_first_word_does_not_hide_all_for_long() -> None:
+    stabilizer = Stabilizer()
+    shown = [stabilizer.update(said("it was", 0.2, 0.2))[0] for _ in range(PATIENCE + 1)]
+    assert shown == [*[""] * PATIENCE, "it"]
+    hopeless = Stabilizer()
+    assert not any(hopeless.update(said("it was", 0.05))[0] for _ in range(3 * PATIENCE))
 
 
 def test_what_was_shown_stays_while_the_model_says_it() -> None:
