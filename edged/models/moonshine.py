@@ -40,8 +40,8 @@ LARGEST_GAIN = 30.0
 FLUENT = -0.15
 """Least mean log-probability for a text to read as finished"""
 DOUBTFUL = math.log(0.5)
-"""Log-probability of a token below which a partial goes no further: what is less certain than 0.7 is
-not shown, nor anything after it (`engine/stabilizer.py`)"""
+"""Log-probability of a token below which a partial goes no further: what is less certain than 0.7
+is not shown, nor anything after it (`engine/stabilizer.py`)"""
 REJOIN_WITHIN = 4
 """Tokens of a draft, after the one that was not chosen, among which it may be taken up again"""
 SENTENCE_ENDS = (".", "?", "!")
