@@ -20,9 +20,9 @@ AT_ONCE = 0.9
 """Certainty from which a word needs no second hypothesis"""
 AGREED = 0.7
 """Certainty from which a word is shown that two hypotheses agree on"""
-FIRST, AT_LAST = 0.3, 0.1
-"""Certainty from which the first word is shown while there is no other: a sign of life, the more
-so the longer there was none"""
+ALONE, FIRST, AT_LAST = 0.25, 0.4, 0.1
+"""Certainty from which the first word is shown while there is no other: a sign of life. One that is
+still doubtful when others follow it will rather change; and after a while anything is better"""
 PATIENCE = 4
 """Hypotheses of which nothing was shown, after which AT_LAST is enough"""
 _TRAILING = ".,!?;:-\u2026"
@@ -51,12 +51,18 @@ class Stabilizer:
             # The last word may be the beginning of a longer one, however certain it is.
             _certain(certainty[: len(words) - 1], AT_ONCE),
             _agreement(self._shown, words),
-            _certain(certainty[:1], FIRST if self._hidden < PATIENCE else AT_LAST),
+            _certain(certainty[:1], self._sign_of_life(words)),
         )
         self._shown = self._stable + words[len(self._stable) : count]
         self._hidden = 0 if self._shown else self._hidden + 1
         stable = len(" ".join(self._stable))
         return _without_ending(" ".join(self._shown), stable), stable
+
+    def _sign_of_life(self, words: list[str]) -> float:
+        """The certainty from which the first of these is shown."""
+        if self._hidden >= PATIENCE:
+            return AT_LAST
+        return ALONE if len(words) == 1 else FIRST
 
     def _settle(self, words: list[str], certain: int) -> None:
         """Certain words before the last agreed one will not change: the last may still grow."""

@@ -40,6 +40,9 @@ def test_a_certain_word_is_shown_at_once_but_for_the_last() -> None:
 def test_the_first_word_is_shown_early_if_it_is_no_mere_guess() -> None:
     assert Stabilizer().update(said("it", 0.3))[0] == "it"
     assert Stabilizer().update(said("it", 0.2))[0] == ""
+    assert Stabilizer().update(said("it was", 0.3, 0.3))[0] == "", (
+        "with more to go by still a guess"
+    )
 
 
 def test_a_doubtful_first_word_does_not_hide_all_for_long() -> None:
