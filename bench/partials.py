@@ -34,7 +34,7 @@ from edged.models.moonshine import Moonshine, gain_of
 from edged.models.store import Model
 from edged.models.tokenizer import START
 from edged.plugins import Plugins
-from edged.provider import Device, devices
+from edged.provider import Device, Opener, devices
 from edged.recognizer import SAMPLE_RATE
 
 FIRST, SECONDS, TOKENS = SAMPLE_RATE, 5, 12
@@ -81,13 +81,10 @@ def _measure(
 ) -> dict[str, Any] | None:
     """None for a rung that nothing was written for by hand."""
     model = store().get(rung.model)
-    provider = Plugins.discover().provider(rung.provider)
-    found = devices(provider, worker.extra.get(rung.provider, {}))
-    device = find_device(rung.provider, found, rung.device)
-    opened = opener(provider, device, rung.precision, worker)
+    opened = open_rung(rung, worker)
     recognizer = Moonshine(model, rung.precision, opened)
     task = _task(model, recognizer, rung, opened.formats, worker, samples)
-    hand = _hand(task, rung, device)
+    hand = _hand(task, rung, opened.device)
     if hand is None:
         return None
     ours, theirs = [], []
@@ -102,6 +99,15 @@ def _measure(
         del recognizer, hand
         gc.collect()
     return _row(rung, ours, theirs)
+
+
+def open_rung(rung: Rung, worker: WorkerOptions) -> Opener:
+    """What opens sessions on its device. Raises ProviderError."""
+    provider = Plugins.discover().provider(rung.provider)
+    found = devices(provider, worker.extra.get(rung.provider, {}))
+    device = find_device(rung.provider, found, rung.device)
+    opened: Opener = opener(provider, device, rung.precision, worker)
+    return opened
 
 
 def _seconds(recognizer: Moonshine, task: Task, expected: tuple[float, list[int]]) -> float:

@@ -14,25 +14,22 @@ import numpy as np
 
 from bench import corpus, report
 from bench.corpus import RATE
+from bench.partials import open_rung
 from edged.audio.ring import AudioRing
+from edged.bench.hearing import SILENCE_SECONDS
 from edged.config import load
 from edged.engine import choose
 from edged.engine.pipeline import Pipeline
-from edged.engine.worker import find_device, opener
-from edged.messages import Report, Working
+from edged.messages import Report, Rung, Working
 from edged.models.inventory import store
 from edged.models.moonshine import Moonshine
 from edged.models.silero import Silero
-from edged.plugins import Plugins
-from edged.provider import devices
 
-PROVIDER, DEVICE, PRECISION = "onnxruntime", "cpu", "int8"
+RUNG = ("onnxruntime", "cpu", "int8")
 STEPS = (512, 1024, 2048)
 """Samples that are told of at a time"""
 PARTIAL_SECONDS, PARTIAL_SHARE = 0.3, 0.12
 """Speech that is worth a partial: so much, or this share of the utterance if that is more"""
-SILENCE_SECONDS = 1.5
-"""After each recording, longer than any endpoint waits"""
 KINDS = ("detector", "partials", "finals")
 HEAD = ("woken each", *KINDS, *(f"{kind}, paced" for kind in KINDS))
 
@@ -72,11 +69,9 @@ def _sound(utterance: corpus.Utterance) -> np.ndarray:
 
 
 def _parts(model: str) -> tuple[Silero, Moonshine]:
-    worker = choose.worker_options(load(None))
-    provider = Plugins.discover().provider(PROVIDER)
-    device = find_device(PROVIDER, devices(provider, {}), DEVICE)
-    opened = opener(provider, device, PRECISION, worker)
-    return Silero(opened), Moonshine(store().get(model), PRECISION, opened)
+    rung = Rung(model, *RUNG)
+    opened = open_rung(rung, choose.worker_options(load(None)))
+    return Silero(opened), Moonshine(store().get(model), rung.precision, opened)
 
 
 def _total(costs: Sequence[Costs], recordings: Sequence[np.ndarray]) -> Costs:

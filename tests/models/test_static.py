@@ -139,12 +139,15 @@ def test_any_draft_gives_the_greedy_text(
 def test_partials_with_drafts_write_what_the_whole_decode_writes(
     load: Open, speech: np.ndarray
 ) -> None:
-    """As far as they go: up to a doubtful word, and no less far than without a draft."""
+    """Without regard to doubt each draft gives the very tokens; with it, their beginning."""
     recognizer, samples = load("tflite", "fp32"), clip(speech, 8.0)
-    decoding = recognizer.start()
+    decoding, draft = recognizer.start(), []
     for stop in range(SAMPLE_RATE // 2, len(samples) + 1, SAMPLE_RATE // 2):
+        encoded, limit = recognizer.encode(samples[:stop]), token_limit(stop)
+        whole = recognizer.decode(encoded, limit)
+        assert recognizer.decode(encoded, limit, draft).tokens == whole.tokens
+        draft = whole.said
         partial = decoding.advance(samples[:stop]).text
-        whole = recognizer.decode(recognizer.encode(samples[:stop]), token_limit(stop))
         assert recognizer.hypothesis(whole).text.startswith(partial)
         assert partial.startswith(recognizer.start().advance(samples[:stop]).text)
 
