@@ -179,3 +179,14 @@ class VoiceDetector(ABC):
         State None is the state of a detector that has heard nothing. State is a value, so that
         one detector serves many streams and a stream can start anew.
         """
+
+    def probabilities(
+        self, samples: np.ndarray, state: object | None
+    ) -> Sequence[tuple[float, object]]:
+        """The same for each of the windows that lie behind the context, one or more, in turn. A
+        detector that can judge several at once does it here; it is the one that is called."""
+        judged: list[tuple[float, object]] = []
+        for start in range(0, len(samples) - self.context, self.window):
+            window = samples[start : start + self.context + self.window]
+            judged.append(self.probability(window, judged[-1][1] if judged else state))
+        return judged

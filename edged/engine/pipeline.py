@@ -10,7 +10,7 @@ thread may do that part.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 
@@ -38,6 +38,8 @@ View = Callable[[int, int], np.ndarray]
 
 IDLE_RESTART = 10 * SAMPLE_RATE
 """Silence after which the detector begins anew, in samples: where a replay would begin"""
+AHEAD = 8
+"""The most windows that are judged in one go"""
 JUDGED_AT_ONCE = 8
 """Windows that are reported together in a trace"""
 SILENCE = 1e-4
@@ -86,6 +88,8 @@ class Pipeline:
         self._rules = rules or Endpointing()
         self._endpointer = Endpointer(self._rules, detector.window, position, floor)
         self._detector_state: object | None = None
+        self._ahead: deque[tuple[float, object | None]] = deque()
+        """What the detector says of the windows from `position` on, and its state after each"""
         self._checkpoint = position
         self._marks: deque[Mark] = deque()
         self._utterance: _Utterance | None = None
@@ -142,7 +146,7 @@ class Pipeline:
         while True:
             limit = min(written, self._marks[0].start) if self._marks else written
             if self.position + self._detector.window <= limit:
-                yield from self._window()
+                yield from self._window(limit)
             elif self._marks and written >= self._marks[0].start:
                 yield from self._reach(self._marks.popleft())
             else:
@@ -200,8 +204,11 @@ class Pipeline:
         judged, self._judged = self._judged, []
         return Judged(self._stream, end - len(judged) * self._detector.window, end, judged)
 
-    def _window(self) -> Iterator[Report]:
-        probability = self._probability()
+    def _window(self, limit: int) -> Iterator[Report]:
+        """Judge the next window; there are samples up to `limit`."""
+        if not self._ahead:
+            self._ahead.extend(self._look_ahead(limit))
+        probability, self._detector_state = self._ahead.popleft()
         if self._trace:
             yield from self._judge(probability)
         turn = self._endpointer.feed(probability)
@@ -218,13 +225,19 @@ class Pipeline:
         """What a next utterance might still want of the silence behind."""
         return self.position - self._rules.preroll
 
-    def _probability(self) -> float:
-        first = self.position
-        window = self._view(first - self._detector.context, first + self._detector.window)
-        if window.max() < SILENCE and window.min() > -SILENCE:
-            return 0.0
-        probability, self._detector_state = self._detector.probability(window, self._detector_state)
-        return probability
+    def _look_ahead(self, limit: int) -> Sequence[tuple[float, object | None]]:
+        """The next windows as far as none is silent, that one alone if it is the first, and as far
+        as the detector surely goes on from one to the next."""
+        first, size, context = self.position, self._detector.window, self._detector.context
+        ends = self.next_turn if self.speaking else self._checkpoint + IDLE_RESTART
+        count = min(AHEAD, (limit - first) // size, max(1, (ends - first) // size))
+        samples = self._view(first - context, first + count * size)
+        loud = 0
+        while loud < count and _is_loud(samples[loud * size : (loud + 1) * size + context]):
+            loud += 1
+        if not loud:
+            return [(0.0, self._detector_state)]
+        return self._detector.probabilities(samples[: context + loud * size], self._detector_state)
 
     def _turn(self, turn: Turn) -> Iterator[Report]:
         assert self._utterance is not None
@@ -318,5 +331,10 @@ class Pipeline:
     def _restart(self, position: int, floor: int) -> Passed:
         self._endpointer.restart(position, floor)
         self._detector_state = None
+        self._ahead.clear()
         self._checkpoint = position
         return Passed(self._stream, position, floor)
+
+
+def _is_loud(window: np.ndarray) -> bool:
+    return bool(window.max() >= SILENCE or window.min() <= -SILENCE)

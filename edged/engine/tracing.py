@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import atexit
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -49,7 +49,7 @@ class WorkerTrace:
 
     def watch(self, engine: Any, connection: Any) -> None:
         """An engine that is loaded, and what it reports on."""
-        self._tracer.watch(engine.detector, "probability", _judged)
+        self._tracer.watch(engine.detector, "probabilities", _judged)
         self._tracer.watch(connection, "send", _reported)
         self._watch_recognizer(engine.recognizer)
 
@@ -141,8 +141,9 @@ def _called(name: str, _result: object, *_given: object, **_named: object) -> Ab
     return name, {}
 
 
-def _judged(result: tuple[float, object], *_given: object, **_named: object) -> About:
-    return DETECTION, {"probability": round(result[0], 4)}
+def _judged(result: Sequence[tuple[float, object]], *_given: object, **_named: object) -> About:
+    loudest = max(probability for probability, _ in result)
+    return DETECTION, {"windows": len(result), "probability": round(loudest, 4)}
 
 
 def _recognised(

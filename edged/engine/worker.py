@@ -158,18 +158,19 @@ class _Clocked:
         self.window: int = detector.window
         self.context: int = detector.context
         self.seconds = 0.0
-        self._probability = detector.probability
+        self._probabilities = detector.probabilities
 
-    def probability(self, samples: Any, state: object | None) -> tuple[float, object]:
+    def probabilities(self, samples: Any, state: object | None) -> Sequence[tuple[float, object]]:
         started = time.monotonic()
-        answer: tuple[float, object] = self._probability(samples, state)
+        answer: Sequence[tuple[float, object]] = self._probabilities(samples, state)
         self.seconds += time.monotonic() - started
         return answer
 
 
 class _Nearby:
-    """Loads a detector's graph: it judges 30 ms at a time, and another device than the processor
-    would only be further away. By the rung's own runtime, if that opens such files."""
+    """Loads the graph of a detector that has one: it judges 30 ms at a time, and another device
+    than the processor would only be further away. By the rung's own runtime, if that opens such
+    files."""
 
     def __init__(self, plugins: Any, provider: str, options: WorkerOptions) -> None:
         self._providers = sorted(plugins.providers(), key=lambda found: found.name != provider)

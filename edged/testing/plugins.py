@@ -105,6 +105,18 @@ def keeps_no_state(kind: type[VoiceDetector]) -> None:
     require(before == after, f"it says {before}, then {after}")
 
 
+def judges_several_alike(kind: type[VoiceDetector]) -> None:
+    """probabilities() says of windows in a row what probability() says of one after the other."""
+    detector = _detector(kind)
+    samples = np.concatenate([window[kind.context :] for window in _windows(kind)])
+    samples = np.concatenate([np.zeros(kind.context, np.float32), samples])
+    one_by_one = VoiceDetector.probabilities(detector, samples, None)
+    at_once = detector.probabilities(samples, None)
+    alone, together = ([round(said, 3) for said, _ in each] for each in (one_by_one, at_once))
+    alike = len(alone) == len(together) and np.allclose(alone, together, atol=0.002)
+    require(alike, f"it says {alone}, and at once {together}")
+
+
 def _detector(kind: type[VoiceDetector]) -> VoiceDetector:
     provider = Plugins.discover().provider("onnxruntime")
     [device, *_] = [found for found in provider.probe() if found.kind == "cpu"]
@@ -238,7 +250,12 @@ def explains_its_commands(plugin: Plugin) -> None:
 
 
 PLUGIN = [named(can_be_loaded), named(imports_no_runtime)]
-DETECTOR = [named(says_what_it_wants), named(gives_probabilities), named(keeps_no_state)]
+DETECTOR = [
+    named(says_what_it_wants),
+    named(gives_probabilities),
+    named(keeps_no_state),
+    named(judges_several_alike),
+]
 POLICY = [named(orders_what_there_is), named(waits_for_some_audio)]
 SOURCE = [named(has_a_scheme_of_its_own), named(refuses_nonsense)]
 SINK = [named(takes_every_event)]

@@ -85,7 +85,10 @@ def _follows(one: Event, other: Event) -> bool:
 
 def _joined(windows: Sequence[Event]) -> Event:
     first, last = windows[0], windows[-1]
-    about = {"windows": len(windows), "probability": max(w.args["probability"] for w in windows)}
+    about = {
+        "windows": sum(w.args["windows"] for w in windows),
+        "probability": max(w.args["probability"] for w in windows),
+    }
     return Event(
         ph="X",
         name=DETECTION,

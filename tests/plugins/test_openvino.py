@@ -22,7 +22,6 @@ from edged.models import check
 from edged.models.inventory import store
 from edged.models.moonshine import Moonshine, _Decoded, token_limit
 from edged.models.networks import GROWING_AXIS
-from edged.models.silero import Silero
 from edged.models.store import Model, read_model
 from edged.plugins import Plugins
 from edged.provider import Device, Loop, Opener, Session, SessionOptions
@@ -158,20 +157,6 @@ def test_words_have_the_times_that_they_have_elsewhere(
     expected = reference.transcribe(samples, words=True).words
     assert len(found) > 5
     assert [(w.text, w.start, w.end) for w in found] == [(w.text, w.start, w.end) for w in expected]
-
-
-def test_the_voice_detector_hears_what_it_hears_elsewhere(speech: np.ndarray) -> None:
-    elsewhere = Plugins.discover().provider("onnxruntime")
-    detectors = [Silero(opener("fp32")), Silero(Opener(elsewhere, elsewhere.probe()[-1]))]
-    states: list[Any] = [None, None]
-    heard: list[list[float]] = [[], []]
-    for start in range(0, 48000, Silero.window):
-        window = speech[start : start + Silero.context + Silero.window]
-        for number, detector in enumerate(detectors):
-            probability, states[number] = detector.probability(window, states[number])
-            heard[number].append(probability)
-    assert max(heard[0]) > 0.9
-    assert np.allclose(heard[0], heard[1], atol=1e-3)
 
 
 # -- the caches inside ----------------------------------------------------------------------------

@@ -1,0 +1,88 @@
+"""The voice detector against the graph that its weights are from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from edged.errors import ModelError
+from edged.models import silero
+from edged.models.initializers import read_initializers
+from edged.models.silero import CONTEXT, WINDOW, Silero, silero_file
+
+
+@pytest.fixture(scope="module")
+def detector() -> Silero:
+    return Silero()
+
+
+@pytest.fixture(scope="module")
+def samples(speech: np.ndarray) -> np.ndarray:
+    """Speech, then noise, then something far too loud, in whole windows."""
+    noise = np.random.default_rng(1).uniform(-0.1, 0.1, 8 * WINDOW).astype(np.float32)
+    heard = np.concatenate([speech[: 40 * WINDOW], noise, np.sign(noise)])
+    return np.concatenate([np.zeros(CONTEXT, np.float32), heard])
+
+
+def of_the_graph(samples: np.ndarray) -> Iterator[float]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(silero_file(), options)
+    state = np.zeros((2, 1, 128), np.float32)
+    for start in range(0, len(samples) - CONTEXT, WINDOW):
+        window = samples[None, start : start + CONTEXT + WINDOW]
+        given = {"input": window, "state": state, "sr": np.array(16000)}
+        probability, state = session.run(["output", "stateN"], given)
+        yield probability[0, 0]
+
+
+def in_steps(detector: Silero, samples: np.ndarray, count: int) -> Iterator[float]:
+    state = None
+    for start in range(0, len(samples) - CONTEXT, count * WINDOW):
+        stretch = samples[start : start + CONTEXT + count * WINDOW]
+        judged = detector.probabilities(stretch, state)
+        state = judged[-1][1]
+        yield from (probability for probability, _ in judged)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 56])
+def test_it_hears_what_its_graph_hears_however_many_windows_come_at_once(
+    detector: Silero, samples: np.ndarray, count: int
+) -> None:
+    expected = list(of_the_graph(samples))
+    assert max(expected) > 0.9 > 0.1 > min(expected)
+    assert np.allclose(list(in_steps(detector, samples, count)), expected, atol=2e-5)
+
+
+def test_it_reads_samples_where_they_lie(detector: Silero, samples: np.ndarray) -> None:
+    kept = samples.copy()
+    samples.flags.writeable = False
+    detector.probabilities(samples, None)
+    assert (samples == kept).all()
+
+
+def test_weights_are_read_as_the_package_onnx_reads_them() -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    tensors = onnx.load(silero_file()).graph.initializer
+    expected = {t.name: numpy_helper.to_array(t) for t in tensors if t.data_type == 1}
+    found = read_initializers(silero_file())
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert (found[name] == array).all() and found[name].shape == array.shape
+
+
+@pytest.mark.parametrize("content", [b"no graph at all", b"\x3a\x7f", b"\x3a\x04\x2a\x02\x08", b""])
+def test_a_file_that_is_none_is_refused_with_what_to_do(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(content)
+    monkeypatch.setattr(silero, "silero_file", lambda: broken)
+    with pytest.raises(ModelError, match="pip install --force-reinstall"):
+        Silero()
