@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from edged.recognizer import SAMPLE_RATE
 PIECE = SAMPLE_RATE
 """Samples written to the ring at once"""
 WAITED_SECONDS = 0.002
-"""Audio that took longer to come was waited for; what is there at once had been kept back"""
+"""A frame that took longer to come was waited for: there is none behind it"""
 
 _numbers = itertools.count(1)
 
@@ -85,8 +86,8 @@ class Intake:
         self._unheard_bytes = 0
         self._unwritten: deque[Any] = deque()
         """Converted, and waiting for room in the ring"""
-        self._listening_since = 0.0
-        """When we began to wait for what is now unheard, by the monotonic clock, in seconds"""
+        self._listening_since = math.inf
+        """When we began to wait for the next frame, by the monotonic clock, in seconds"""
         self._order = asyncio.Lock()
         """One at a time converts and writes: the client's audio keeps its order"""
         self._finishing = False
@@ -108,17 +109,20 @@ class Intake:
     async def hear(self, data: bytes) -> None:
         """Take audio, as much as there is room for: whoever is too fast waits here.
 
-        What came is kept until it is worth a wake-up: handling a small frame costs more than it. A
-        client at the pace of time waits for that, one with a backlog is not held up.
+        What came is kept until it is worth a wake-up: handling a small frame costs more than it.
+        Whoever is at the pace of time has no more to be read until then, one with a backlog is not
+        held up.
         """
         if self._finishing:
             return
+        waited = time.monotonic() - self._listening_since
         self._gather(data)
-        if self._unheard_bytes >= self.stream.chunk_seconds * self._bytes_per_second:
-            waited = time.monotonic() - self._listening_since
+        if self._unheard_seconds >= self.stream.chunk_seconds:
             await self._take_in()
-            if waited > WAITED_SECONDS and not self._awaited:
-                await self.stream.rest()  # the next frames wait in the socket
+        if waited > WAITED_SECONDS and not self._awaited:
+            await self.stream.rest(self._unheard_seconds)
+            self._listening_since = math.inf  # what comes next may have been there for long
+        else:
             self._listening_since = time.monotonic()
 
     async def flush(self) -> int:
@@ -146,6 +150,10 @@ class Intake:
             await self.finish_in_time()
         finally:
             self._daemon.supervisor.close(self.stream)
+
+    @property
+    def _unheard_seconds(self) -> float:
+        return self._unheard_bytes / self._bytes_per_second
 
     def _gather(self, data: bytes) -> None:
         size, view = self._piece_bytes, memoryview(data)

@@ -161,11 +161,12 @@ class Stream:
         missing = self._awaited - self.written if self.speaking else IDLE_CHUNK
         return max(missing, NEWS) / SAMPLE_RATE
 
-    async def rest(self) -> None:
-        """As long as what comes at the pace of time is not worth handling."""
+    async def rest(self, kept: float) -> None:
+        """As long as what comes at the pace of time, after the `kept` seconds of audio that have
+        come, is not worth handling."""
         self._sooner.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.chunk_seconds):
+            async with asyncio.timeout(self.chunk_seconds - kept):
                 await self._sooner.wait()
 
     def is_news(self) -> bool:

@@ -167,7 +167,7 @@ def test_while_somebody_speaks_the_worker_is_told_of_what_it_asked_for() -> None
 def test_a_client_rests_no_longer_than_the_worker_asks_for() -> None:
     async def scenario(stream: Stream, events: list[Event]) -> None:
         stream.take(Began(1, 0))
-        resting = asyncio.create_task(stream.rest())
+        resting = asyncio.create_task(stream.rest(kept=0.0))
         await asyncio.sleep(0)
         assert not resting.done()
         stream.awaits(NEWS)
