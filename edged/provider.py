@@ -309,6 +309,7 @@ class Opener:
         self.formats = provider.formats_on(device.name)
         self.static = device.static
         self.compiles = device.compiles
+        self.concurrent = provider.concurrent
 
     def __call__(self, path: Path, parallel: bool) -> Session:
         """Load a graph there and nowhere else. Raises ProviderError."""

@@ -33,6 +33,8 @@ class OpenSession(Protocol):
     """Whether its device takes only graphs whose shapes are all fixed"""
     compiles: bool
     """Whether its device wants few shapes, and those from the start"""
+    concurrent: bool
+    """Whether its sessions may be run by several threads at the same time"""
 
     def __call__(self, path: Path, parallel: bool) -> Session:
         """Load one; the flag says whether its operators are large enough to be shared among

@@ -308,8 +308,9 @@ def test_a_sound_server_that_stalls_freezes_or_dies(
     assert follower.after(0, "waiting")["code"] == "device_lost"
     daemon.wait(lambda: microphone(daemon)["code"] == "device_silent", 5)
     waiting = capture(daemon)
+    changes = len(follower.changes())
     sound.suspend(False)
-    follower.after(0, "listening")
+    follower.after(changes, "listening")
     assert capture(daemon) == waiting
     changes = len(follower.changes())
     with sound.frozen():

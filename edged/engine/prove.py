@@ -272,6 +272,7 @@ class _Graphs:
         self._device = open_session.device
         self.formats, self.static = open_session.formats, open_session.static
         self.compiles = open_session.compiles
+        self.concurrent = False  # they are counted
         self._open: list[tuple[str, _Counted]] = []
 
     def __call__(self, path: Path, parallel: bool) -> Session:

@@ -176,7 +176,7 @@ class _Nearby:
         self._providers = sorted(plugins.providers(), key=lambda found: found.name != provider)
         self._options = options
         self.formats = frozenset[str]().union(*(found.formats for found in self._providers))
-        self.static = self.compiles = False
+        self.static = self.compiles = self.concurrent = False
 
     def __call__(self, path: Path, parallel: bool) -> Any:
         from edged.provider import Opener, SessionOptions

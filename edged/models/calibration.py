@@ -59,6 +59,7 @@ class Recorder:
         self._opener = open_session
         self.formats, self.static = open_session.formats, open_session.static
         self.compiles = open_session.compiles
+        self.concurrent = False  # feeds are kept in their order
         return self
 
     def __call__(self, path: Path, parallel: bool) -> Session:

@@ -12,11 +12,12 @@ decode of the same samples letter for letter.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +30,9 @@ from edged.models.static_networks import StaticNetworks
 from edged.models.store import Model
 from edged.models.tokenizer import END, START, Tokenizer
 from edged.recognizer import SAMPLE_RATE, Decoding, Hypothesis, OpenSession, Recognizer, Token, Word
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 MINIMUM_SAMPLES = 1600
 """Shorter audio is padded to this; the convolutions need 1,727 samples with the padding."""
@@ -99,6 +103,8 @@ class Moonshine(Recognizer):
         self._finished = float(model.decoding["finished"])
         networks = StaticNetworks if open_session.static else OpenNetworks
         self._networks: Networks = networks(model, precision, open_session)
+        self._shares = open_session.concurrent
+        """Whether two threads may recognise at the same time"""
 
     @property
     def copied(self) -> int:  # type: ignore[override]
@@ -160,17 +166,41 @@ class Moonshine(Recognizer):
         more of silence change a doubtful word as they please, and a wrong one is rarely likely.
         A long utterance has fewer tries, so that its text does not come late.
         """
-        first = best = self._try(samples, self._padding)
+        first = self._try(samples, self._padding)
         if self._is_sure(first.decoded):
             return first
         failed = not self._is_credible(first.decoded)
         least = -math.inf if failed else first.decoded.total
-        tries = self._retries // max(1, len(samples))
-        for padding in self._others if failed else self._others[:tries]:
-            other = self._try(samples, padding, first.decoded.said, least)
-            if self._is_credible(other.decoded) and other.decoded.total > least:
-                best, least = other, other.decoded.total
+        tries = len(self._others) if failed else self._retries // max(1, len(samples))
+        others = self._tries(samples, self._others[:tries], first.decoded.said, least)
+        better = [
+            other
+            for other in others
+            if self._is_credible(other.decoded) and other.decoded.total > least
+        ]
+        best = max(better, key=lambda other: other.decoded.total, default=first)
         return replace(best, confidence=first.confidence, failed=failed)
+
+    def _tries(
+        self, samples: np.ndarray, paddings: Sequence[int], draft: Sequence[int], least: float
+    ) -> list[_Try]:
+        """One with each padding: the first on this thread, the others meanwhile on another if it
+        is free."""
+
+        def attempt(padding: int) -> _Try:
+            return self._try(samples, padding, draft, least)
+
+        if not self._shares:
+            return list(map(attempt, paddings))
+        beside = [(padding, self._helper.submit(attempt, padding)) for padding in paddings[1:]]
+        tries = list(map(attempt, paddings[:1]))
+        return tries + [attempt(p) if f.cancel() else f.result() for p, f in beside]
+
+    @functools.cached_property
+    def _helper(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor
+
+        return ThreadPoolExecutor(1, "tries")
 
     def _try(
         self,

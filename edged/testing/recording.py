@@ -54,6 +54,7 @@ class RecordingOpener:
         self._opener = opener
         self.formats, self.static = opener.formats, opener.static
         self.compiles = opener.compiles
+        self.concurrent = False  # runs are kept in their order
         self.graphs: list[Graph] = []
 
     def __call__(self, path: Path, parallel: bool) -> Session:

@@ -77,6 +77,7 @@ class OpenReference:
     formats = frozenset({".onnx11"})
     static = True
     compiles = False
+    concurrent = False
 
     def __call__(self, path: Path, parallel: bool) -> Session:
         return ReferenceSession(path)

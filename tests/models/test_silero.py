@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
+from bench.detector import Graph, in_steps
 from edged.errors import ModelError
 from edged.models import silero
 from edged.models.initializers import read_initializers
@@ -28,32 +27,11 @@ def samples(speech: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(CONTEXT, np.float32), heard])
 
 
-def of_the_graph(samples: np.ndarray) -> Iterator[float]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(silero_file(), options)
-    state = np.zeros((2, 1, 128), np.float32)
-    for start in range(0, len(samples) - CONTEXT, WINDOW):
-        window = samples[None, start : start + CONTEXT + WINDOW]
-        given = {"input": window, "state": state, "sr": np.array(16000)}
-        probability, state = session.run(["output", "stateN"], given)
-        yield probability[0, 0]
-
-
-def in_steps(detector: Silero, samples: np.ndarray, count: int) -> Iterator[float]:
-    state = None
-    for start in range(0, len(samples) - CONTEXT, count * WINDOW):
-        stretch = samples[start : start + CONTEXT + count * WINDOW]
-        judged = detector.probabilities(stretch, state)
-        state = judged[-1][1]
-        yield from (probability for probability, _ in judged)
-
-
 @pytest.mark.parametrize("count", [1, 2, 5, 56])
 def test_it_hears_what_its_graph_hears_however_many_windows_come_at_once(
     detector: Silero, samples: np.ndarray, count: int
 ) -> None:
-    expected = list(of_the_graph(samples))
+    expected = list(Graph().probabilities(samples))
     assert max(expected) > 0.9 > 0.1 > min(expected)
     assert np.allclose(list(in_steps(detector, samples, count)), expected, atol=2e-5)
 

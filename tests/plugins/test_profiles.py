@@ -33,6 +33,7 @@ class Watched:
     def __post_init__(self) -> None:
         self.formats, self.static = self.opener.formats, self.opener.static
         self.compiles = False
+        self.concurrent = False
 
     def __call__(self, path: Path, parallel: bool) -> Session:
         session = self.opener(path, parallel)
