@@ -57,9 +57,7 @@ def _parse() -> argparse.Namespace:
 
 def _hear(model: str, options: argparse.Namespace) -> tuple[list[Judged], list[Judged]]:
     """All words, and the finals of recordings that have one by the share of right words."""
-    chosen = corpus.choose_evenly(
-        [u for u in corpus.utterances(options.corpus) if u.core], options.files
-    )
+    chosen = corpus.choose_core(options.corpus, options.files)
     words, finals = [], []
     with running(model) as daemon:
         for utterance in chosen:

@@ -81,6 +81,11 @@ def choose_evenly(candidates: Sequence[Utterance], count: int, seed: int = SEED)
     return chosen[:count]
 
 
+def choose_core(folder: Path, count: int) -> list[Utterance]:
+    """`count` utterances of the core sets, likewise."""
+    return choose_evenly([u for u in utterances(folder) if u.core], count)
+
+
 def load(path: Path) -> np.ndarray:
     """A recording as int16 mono at 16 kHz, the samples of the file untouched."""
     samples: np.ndarray
@@ -88,6 +93,11 @@ def load(path: Path) -> np.ndarray:
     if rate != RATE or samples.ndim != 1:
         raise ValueError(f"{path} is not 16 kHz mono")
     return samples
+
+
+def floats(samples: np.ndarray) -> np.ndarray:
+    """int16 samples as the engine hears them: float32 from -1 to 1."""
+    return (samples / 32768).astype(np.float32)
 
 
 def silence(seconds: float) -> np.ndarray:

@@ -26,8 +26,7 @@ HEAD = ("windows at once", "us a window", "graph", "largest difference")
 def main() -> None:
     options = _parse()
     document = report.begin()
-    core = [u for u in corpus.utterances(options.corpus) if u.core]
-    chosen = corpus.choose_evenly(core, options.files)
+    chosen = corpus.choose_core(options.corpus, options.files)
     recordings = [_whole_windows(corpus.load(one.path)) for one in chosen]
     graph, detector = Graph(), Silero()
     expected = [list(graph.probabilities(sound)) for sound in recordings]
@@ -49,7 +48,7 @@ def _parse() -> argparse.Namespace:
 
 def _whole_windows(recording: np.ndarray) -> np.ndarray:
     """Float32 samples, silence as context before them, and nothing behind the last window."""
-    samples = (recording[: len(recording) // WINDOW * WINDOW] / 32768).astype(np.float32)
+    samples = corpus.floats(recording[: len(recording) // WINDOW * WINDOW])
     return np.concatenate([np.zeros(CONTEXT, np.float32), samples])
 
 
@@ -73,6 +72,7 @@ class Graph:
 
 
 def in_steps(detector: Silero, samples: np.ndarray, count: int) -> Iterator[float]:
+    """Every window's probability, given so many of them at once."""
     state = None
     for start in range(0, len(samples) - CONTEXT, count * WINDOW):
         stretch = samples[start : start + CONTEXT + count * WINDOW]

@@ -32,8 +32,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=60, help="of recordings")
     options = parser.parse_args()
     document = report.begin()
-    core = [u for u in corpus.utterances(options.corpus) if u.core]
-    chosen = corpus.choose_evenly(core, options.pairs + 1)
+    chosen = corpus.choose_core(options.corpus, options.pairs + 1)
     pairs = list(pairwise(chosen))
     rows = []
     for model in report.models(options):

@@ -31,9 +31,7 @@ STEADY_NOISE = "noise/dev/gsc_pink_noise.flac"
 def main() -> None:
     options = _parse()
     document = report.begin()
-    chosen = corpus.choose_evenly(
-        [u for u in corpus.utterances(options.corpus) if u.core], options.files
-    )
+    chosen = corpus.choose_core(options.corpus, options.files)
     for model in report.models(options):
         with running(model) as daemon:
             measured = _measure(daemon, chosen, options)

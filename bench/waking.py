@@ -40,8 +40,7 @@ Costs = dict[str, float]
 def main() -> None:
     options = _parse()
     document = report.begin()
-    core = [u for u in corpus.utterances(options.corpus) if u.core]
-    recordings = [_sound(u) for u in corpus.choose_evenly(core, options.files)]
+    recordings = [_sound(u) for u in corpus.choose_core(options.corpus, options.files)]
     for model in report.models(options):
         parts = _parts(model)
         _hear(parts, recordings[0], STEPS[-1], paced=False)  # what is done only once
@@ -64,8 +63,8 @@ def _parse() -> argparse.Namespace:
 
 
 def _sound(utterance: corpus.Utterance) -> np.ndarray:
-    samples = np.concatenate([corpus.load(utterance.path), corpus.silence(SILENCE_SECONDS)])
-    return (samples / 32768).astype(np.float32)
+    silence = corpus.silence(SILENCE_SECONDS)
+    return corpus.floats(np.concatenate([corpus.load(utterance.path), silence]))
 
 
 def _parts(model: str) -> tuple[Silero, Moonshine]:

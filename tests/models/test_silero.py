@@ -36,7 +36,7 @@ def test_it_hears_what_its_graph_hears_however_many_windows_come_at_once(
     assert np.allclose(list(in_steps(detector, samples, count)), expected, atol=2e-5)
 
 
-def test_it_reads_samples_where_they_lie(detector: Silero, samples: np.ndarray) -> None:
+def test_it_leaves_samples_as_they_are(detector: Silero, samples: np.ndarray) -> None:
     kept = samples.copy()
     samples.flags.writeable = False
     detector.probabilities(samples, None)
