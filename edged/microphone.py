@@ -262,8 +262,13 @@ class Microphone:
         wait = FIRST_WAIT
         while True:
             self._heard, self._attends = False, True
-            await self._start_process()
-            await self._listen()
+            try:
+                await self._start_process()
+            except OSError as error:  # a machine that is short of descriptors, processes or memory
+                why = f"the capture process cannot be started: {error.strerror}"
+                self._wait(Gone("capture_failed", why))
+            else:
+                await self._listen()
             await self._end_process()
             if self._phase == "ended":
                 return
@@ -287,7 +292,8 @@ class Microphone:
         ordered = self._ordered
         self._alive = time.monotonic()
         ours, theirs = channel.channel_pair()
-        with theirs:
+        with contextlib.ExitStack() as undone, theirs:
+            undone.enter_context(ours)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -299,6 +305,7 @@ class Microphone:
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
             )
+            undone.pop_all()
         assert self._process.stderr is not None
         self._reader = asyncio.create_task(stderr.follow(self._process.stderr, self._said))
         self._channel = channel.AsyncChannel(ours, decode_capture_report, self._take, self._gone)
@@ -339,6 +346,7 @@ class Microphone:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
+            self._process = None  # its number may be another's now
         if self._reader:
             await asyncio.wait({self._reader}, timeout=0.2)  # who has left the group may hold it
             self._reader.cancel()

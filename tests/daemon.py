@@ -20,6 +20,12 @@ class DaemonProcess(daemon.DaemonProcess):
     def _failed(self, what: str) -> EdgedError:
         return EdgedError(f"The daemon {what}. Its log:\n{self.log.read_text()}")
 
+    def stop(self) -> int:
+        """As above; what it said goes beside the failure of a test that wants another exit code."""
+        if code := super().stop():
+            print(f"The daemon left with exit code {code}. Its log:\n{self.log.read_text()}")
+        return code
+
     def ws(self, path: str) -> str:
         return f"ws://127.0.0.1:{self.port}{path}"
 

@@ -470,6 +470,26 @@ def test_a_capture_process_that_hangs_is_replaced(sound: SoundServer, start_daem
     assert not hanging.is_running()
 
 
+def test_a_capture_process_that_cannot_be_started_is_tried_again(
+    sound: SoundServer, start_daemon: Start
+) -> None:
+    sound.plug()
+    daemon = listening(start_daemon)
+    follower = Follower(daemon)
+    process = psutil.Process(daemon.pid)
+    limits = process.rlimit(psutil.RLIMIT_NOFILE)
+    process.rlimit(psutil.RLIMIT_NOFILE, (3, limits[1]))
+    capture(daemon).kill()
+    failed = daemon.wait(
+        lambda: next((c for c in follower.changes() if c["code"] == "capture_failed"), None), 10
+    )
+    assert failed["reason"] == "the capture process cannot be started: Too many open files"
+    changes = len(follower.changes())
+    process.rlimit(psutil.RLIMIT_NOFILE, limits)
+    follower.after(changes, "listening")
+    assert daemon.stop() == 0
+
+
 # -- the sound's own clock ------------------------------------------------------------------------
 
 

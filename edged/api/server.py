@@ -13,6 +13,8 @@ from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
 
 from edged import paths
 from edged.activation import Sockets, internet, local
@@ -58,6 +60,15 @@ class _Server(uvicorn.Server):
             self._stopping.set()
 
 
+class _WebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's, which at the end says goodbye to a client that has said it before and only takes
+    what was left: the library calls that an InvalidState, and the end would stop there."""
+
+    def shutdown(self) -> None:
+        if self.conn.state in {State.CONNECTING, State.OPEN}:
+            super().shutdown()
+
+
 class HttpServer:
     """Serves an application on TCP and on a Unix socket."""
 
@@ -88,7 +99,7 @@ class HttpServer:
             access_log=False,
             lifespan="off",
             server_header=False,
-            ws="websockets-sansio",
+            ws=_WebSocket,
             ws_max_size=self._section.max_message_bytes,
             ws_per_message_deflate=False,
             # A client that is made to wait answers a ping only after all it has sent before;
