@@ -25,8 +25,8 @@ from edged.config import load
 from edged.demonstration import bundled_recording
 from edged.engine import choose
 from edged.engine.probe import probe_machine
-from edged.engine.worker import WorkerOptions, find_device, opener
-from edged.messages import Rung
+from edged.engine.worker import find_device, opener
+from edged.messages import Rung, WorkerOptions
 from edged.models.bucket import BUCKETS, FEW_BUCKETS, Bucket, bucket_for
 from edged.models.check import REFERENCE
 from edged.models.inventory import store

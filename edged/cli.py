@@ -78,7 +78,6 @@ def run(
     import faulthandler
 
     from edged.log import set_up
-    from edged.run import run as serve
 
     flags = {
         "server": _given(host=host, port=port),
@@ -90,10 +89,21 @@ def run(
     def read() -> Any:
         return _read_configuration(config, {k: v for k, v in flags.items() if v})
 
+    async def serve() -> None:
+        from edged.engine.launch import launch
+
+        early = await launch()
+        try:  # it imports what it needs while we import what we need
+            from edged.run import run
+
+            set_up(read().log.level)
+            await run(read, early)
+        finally:
+            await early.dismiss()
+
     faulthandler.enable()  # systemd's watchdog ends what hangs by SIGABRT: its stacks tell why
     set_up()  # for what is said of the configuration
-    set_up(read().log.level)
-    _run_async(serve(read))
+    _run_async(serve())
 
 
 @app.command()

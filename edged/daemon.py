@@ -17,6 +17,7 @@ import msgspec
 from edged import mute, paths, profiles
 from edged.config import Configuration, RecorderSection, check_exposure, read_token
 from edged.engine import choose
+from edged.engine.launch import Launched
 from edged.engine.patrol import Patrol
 from edged.engine.stream import Listener, Stream
 from edged.engine.supervisor import Admit, Supervisor
@@ -79,7 +80,10 @@ class Daemon:
     """All parts of `edged run`."""
 
     def __init__(
-        self, configuration: Configuration, read_again: Callable[[], Configuration]
+        self,
+        configuration: Configuration,
+        read_again: Callable[[], Configuration],
+        early: Launched | None = None,
     ) -> None:
         self.configuration = configuration
         self.token = read_token(configuration.server)
@@ -92,7 +96,7 @@ class Daemon:
         """Why transcripts are not kept although they should be"""
         self.sinks = Sinks([], {})
         self.recorder = _recorder(configuration.recorder)
-        self.supervisor = make_supervisor(configuration, self._engine_changed, self.recorder)
+        self.supervisor = make_supervisor(configuration, self._engine_changed, self.recorder, early)
         self._announced: EngineState | None = None
         """The engine that clients know of"""
         self.meters = Meters()
@@ -565,6 +569,7 @@ def make_supervisor(
     configuration: Configuration,
     on_change: Callable[[EngineState], None] = lambda _state: None,
     witness: Witness | None = None,
+    early: Launched | None = None,
 ) -> Supervisor:
     """An engine as configured. Raises ModelError."""
     models = store()
@@ -577,6 +582,7 @@ def make_supervisor(
         mend=_mend,
         on_change=on_change,
         witness=witness,
+        early=early,
     )
 
 

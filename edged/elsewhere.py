@@ -40,6 +40,11 @@ class Interpreter:
     python: str
     environment: dict[str, str]
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this process's own, and no worker's."""
+        return self.python == sys.executable and RUNS not in self.environment
+
 
 def interpreter(provider: str, options: Options) -> Interpreter:
     """What runs a provider's processes: this Python too where its worker cannot be used. There

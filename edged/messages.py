@@ -5,7 +5,9 @@ Between processes positions count samples of a stream; in the events for clients
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -67,6 +69,45 @@ class Turns(Struct, frozen=True):
     """Silence that ends any"""
 
 
+class WorkerOptions(Struct, frozen=True):
+    """What the daemon tells a worker beside its rung."""
+
+    detector: str = "silero"
+    encoder_threads: int = 2
+    decoder_threads: int = 1
+    lanes: int = 2
+    """Utterances that may be recognised at the same time, where the runtime can"""
+    processors: list[int] = []
+    """Numbers of those it may use; all, if none"""
+    partial_interval: float = 0.3
+    """Seconds of new audio between partials"""
+    extra: dict[str, dict[str, Any]] = {}
+    """`[providers.NAME]` of the configuration, by name"""
+    trace: str = ""
+    """Folder to note in what is done when; empty: nothing is noted"""
+    profile: float = 0.0
+    """Seconds of a stream for which the runtime is to time its operators in such a trace"""
+
+    @property
+    def profiles(self) -> Path | None:
+        """Folder for a runtime's own profile, if there is to be one."""
+        return Path(self.trace) if self.trace and self.profile else None
+
+    def threads(self, parallel: bool) -> int:
+        """Threads for a graph whose operators are worth sharing, or for one whose are not."""
+        wanted = self.encoder_threads if parallel else self.decoder_threads
+        return min(wanted, os.cpu_count() or 1)
+
+
+class Load(Message, tag="load", frozen=True):
+    """The first message: what the worker is to run."""
+
+    rung: Rung
+    folder: str
+    """Of the rung's model"""
+    options: WorkerOptions
+
+
 class Open(Message, tag="open", frozen=True):
     """Begin a stream. Its ring's descriptor comes with this message."""
 
@@ -126,7 +167,7 @@ class Canary(Message, tag="canary", frozen=True):
     """Recognise the check clip when you get to it, to show that you still can."""
 
 
-Command = Open | Audio | Mark | Close | Ping | Pace | Canary
+Command = Load | Open | Audio | Mark | Close | Ping | Pace | Canary
 
 
 # -- worker to daemon ---------------------------------------------------------------------------

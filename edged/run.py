@@ -13,6 +13,7 @@ from edged.activation import Passed, check_sockets, take_sockets
 from edged.config import Configuration, check_exposure, read_token
 from edged.daemon import Daemon, ensure_models
 from edged.engine import heap
+from edged.engine.launch import Launched
 from edged.errors import EdgedError, ModelError
 from edged.log import fields, get_logger
 from edged.notify import is_wanted, more_time
@@ -28,8 +29,9 @@ TIDY_SECONDS = 60.0
 """Time between two looks for memory that nobody uses"""
 
 
-async def run(read: Callable[[], Configuration]) -> None:
-    """Serve until a signal says stop. Raises EdgedError when it cannot start."""
+async def run(read: Callable[[], Configuration], early: Launched | None = None) -> None:
+    """Serve until a signal says stop, with the worker that was launched early. Raises EdgedError
+    when it cannot start."""
     passed = take_sockets()
     configuration = read()
     check_exposure(configuration, read_token(configuration.server))
@@ -39,7 +41,7 @@ async def run(read: Callable[[], Configuration]) -> None:
         from edged.trace.watching import watch
 
         watch(configuration.trace.folder)
-    daemon = Daemon(configuration, read)
+    daemon = Daemon(configuration, read, early)
     await daemon.start()
     try:
         # The engine loads in its own process while the API is imported here.

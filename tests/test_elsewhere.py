@@ -23,9 +23,8 @@ from edged.engine.choose import ladder_here
 from edged.engine.prove import Verdict, prove_apart
 from edged.engine.verdicts import Verdicts, runtimes
 from edged.engine.wheels import conflict
-from edged.engine.worker import WorkerOptions
 from edged.errors import EdgedError
-from edged.messages import Rung
+from edged.messages import Rung, WorkerOptions
 from edged.models.inventory import store
 from edged.plugins import Plugins
 from edged.recognizer import SAMPLE_RATE

@@ -9,10 +9,9 @@ from edged import profiles
 from edged.config import Configuration, EngineSection
 from edged.engine.prove import Verdict
 from edged.engine.verdicts import Verdicts
-from edged.engine.worker import WorkerOptions
 from edged.hardware import cpu, memory
 from edged.hardware.root import Root
-from edged.messages import CHECK_CLIP_SECONDS, Ready, Rung
+from edged.messages import CHECK_CLIP_SECONDS, Ready, Rung, WorkerOptions
 from edged.models.inventory import store
 from edged.models.sources import SOURCES
 from edged.models.store import COMPUTED, FORMAT_OF, stored_as

@@ -6,22 +6,20 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
 
 from edged import channel, stderr
 from edged.elsewhere import interpreter
 from edged.engine.capacity import Capacity
-from edged.engine.worker import WorkerOptions
+from edged.engine.launch import Launched, launch
 from edged.log import fields, get_logger
 from edged.messages import (
     Failed,
+    Load,
     Loading,
     Message,
     Ping,
@@ -31,6 +29,7 @@ from edged.messages import (
     Report,
     Rung,
     Worked,
+    WorkerOptions,
     Working,
     decode_report,
 )
@@ -83,8 +82,7 @@ class WorkerProcess:
     def __init__(
         self,
         rung: Rung,
-        process: asyncio.subprocess.Process,
-        sock: socket.socket,
+        launched: Launched,
         on_report: Callable[[Report], None],
         traced: bool = False,
     ) -> None:
@@ -100,10 +98,12 @@ class WorkerProcess:
         """How far live audio was ahead of it when it was last asked, in seconds"""
         self.working: dict[int, Working] = {}
         """What it was recognising when it was last heard of, by stream"""
-        self._process = process
+        self._process = process = launched.process
         self._patience = LEAVE_TRACED_SECONDS if traced else LEAVE_SECONDS
         self._on_report = on_report
-        self._channel = channel.AsyncChannel(sock, decode_report, self._take, self._hung_up)
+        self._channel = channel.AsyncChannel(
+            launched.socket, decode_report, self._take, self._hung_up
+        )
         self._ended = asyncio.Event()
         self._loaded = asyncio.Event()
         self._heard = time.monotonic()
@@ -124,30 +124,17 @@ class WorkerProcess:
         folder: Path,
         options: WorkerOptions,
         on_report: Callable[[Report], None],
+        early: Launched | None = None,
     ) -> WorkerProcess:
-        """Start a worker for `rung`; it loads on its own."""
+        """Start a worker for `rung`, which loads on its own, from an early one if that will do."""
         python = interpreter(rung.provider, options.extra)
-        ours, theirs = channel.channel_pair()
-        try:
-            with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    python.python,
-                    "-m",
-                    "edged.engine.worker",
-                    f"--socket={theirs.fileno()}",
-                    f"--rung={msgspec.json.encode(rung).decode()}",
-                    f"--model={folder}",
-                    f"--options={msgspec.json.encode(options).decode()}",
-                    pass_fds=[theirs.fileno()],
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.PIPE,
-                    env=worker_environment(python.environment),
-                )
-        except BaseException:  # cancelled: a worker that was started leaves when this is closed
-            ours.close()
-            raise
-        return cls(rung, process, ours, on_report, bool(options.trace))
+        if early and not (python.is_ours and early.alive):
+            await early.dismiss()
+            early = None
+        launched = early or await launch(python.python, python.environment)
+        worker = cls(rung, launched, on_report, bool(options.trace))
+        worker.send(Load(rung, str(folder), options))
+        return worker
 
     @property
     def pid(self) -> int:
@@ -354,8 +341,3 @@ async def _wait_or_kill(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
-
-
-def worker_environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Few malloc arenas and no OpenMP pools: a worker's threads are its sessions'."""
-    return {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", **inherited, "PYTHONUNBUFFERED": "1"}

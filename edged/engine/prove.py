@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edged.elsewhere import interpreter, require
+from edged.engine.launch import worker_environment
 from edged.engine.process import (
     Stillness,
     family,
     kill_group,
     signal_name,
-    worker_environment,
 )
-from edged.engine.worker import WorkerOptions, find_device, keep_to, opener
+from edged.engine.worker import find_device, keep_to, opener
 from edged.errors import EdgedError, ProviderError
-from edged.messages import Rung
+from edged.messages import Rung, WorkerOptions
 from edged.parent import answer_only
 from edged.provider import Loop, Opener, Places, Session, Shape, Value, devices
 from edged.recognizer import SAMPLE_RATE

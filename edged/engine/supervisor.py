@@ -21,10 +21,10 @@ from pathlib import Path
 
 from edged.engine.blame import Blame
 from edged.engine.ladder import Ladder
+from edged.engine.launch import Launched
 from edged.engine.process import End, WorkerProcess
 from edged.engine.stream import Listener, Stream, Traffic
 from edged.engine.witness import Witness
-from edged.engine.worker import WorkerOptions
 from edged.errors import EngineError
 from edged.log import fields, get_logger
 from edged.messages import (
@@ -49,6 +49,7 @@ from edged.messages import (
     Said,
     Sang,
     Turns,
+    WorkerOptions,
     Working,
 )
 from edged.recognizer import SAMPLE_RATE
@@ -117,7 +118,10 @@ class Supervisor:
         mend: Mend | None = None,
         on_change: Callable[[EngineState], None] = lambda _state: None,
         witness: Witness | None = None,
+        early: Launched | None = None,
     ) -> None:
+        """`early` is a worker that was started already, and waits to be told its rung."""
+        self._early = early
         self.ladder = Ladder(rungs)
         self._locate = locate
         self._options = options
@@ -607,7 +611,8 @@ class Supervisor:
         self.starts += 1
         self.tried = time.monotonic()
         try:
-            return await WorkerProcess.start(rung, self._locate(rung), self._options, self._take)
+            folder, (early, self._early) = self._locate(rung), (self._early, None)
+            return await WorkerProcess.start(rung, folder, self._options, self._take, early)
         finally:
             self._begun.set()
 

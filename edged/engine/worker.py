@@ -1,10 +1,10 @@
 """The engine worker: the only process that loads a runtime.
 
-    python -m edged.engine.worker --socket FD --rung JSON --model FOLDER [--options JSON]
+    python -m edged.engine.worker --socket FD
 
-It holds one rung and recognises every stream that the daemon opens on it. It keeps nothing that
-matters: audio lies in the rings, and what it has said is with the daemon. When the socket ends,
-the daemon is gone, and so is the worker.
+The first message says what to load. It holds that one rung and recognises every stream that the
+daemon opens on it. It keeps nothing that matters: audio lies in the rings, and what it has said is
+with the daemon. When the socket ends, the daemon is gone, and so is the worker.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from edged.messages import (
     Command,
     Failed,
     Guessed,
+    Load,
     Loading,
     Mark,
     Open,
@@ -49,6 +50,7 @@ from edged.messages import (
     Rung,
     Sang,
     Worked,
+    WorkerOptions,
     decode_command,
 )
 from edged.recognizer import SAMPLE_RATE
@@ -60,36 +62,6 @@ if TYPE_CHECKING:
 
 TIDY_SECONDS = 10.0
 """After which freed memory is given back again; that takes a few milliseconds"""
-
-
-class WorkerOptions(msgspec.Struct, frozen=True):
-    """What the daemon tells a worker beside its rung."""
-
-    detector: str = "silero"
-    encoder_threads: int = 2
-    decoder_threads: int = 1
-    lanes: int = 2
-    """Utterances that may be recognised at the same time, where the runtime can"""
-    processors: list[int] = []
-    """Numbers of those it may use; all, if none"""
-    partial_interval: float = 0.3
-    """Seconds of new audio between partials"""
-    extra: dict[str, dict[str, Any]] = {}
-    """`[providers.NAME]` of the configuration, by name"""
-    trace: str = ""
-    """Folder to note in what is done when; empty: nothing is noted"""
-    profile: float = 0.0
-    """Seconds of a stream for which the runtime is to time its operators in such a trace"""
-
-    @property
-    def profiles(self) -> Path | None:
-        """Folder for a runtime's own profile, if there is to be one."""
-        return Path(self.trace) if self.trace and self.profile else None
-
-    def threads(self, parallel: bool) -> int:
-        """Threads for a graph whose operators are worth sharing, or for one whose are not."""
-        wanted = self.encoder_threads if parallel else self.decoder_threads
-        return min(wanted, os.cpu_count() or 1)
 
 
 class _Engine:
@@ -414,19 +386,38 @@ def _take_stdout() -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="edged-worker")
     parser.add_argument("--socket", type=int, required=True)
-    parser.add_argument("--rung", required=True)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--options", default="{}")
     options = parser.parse_args(arguments)
     _take_stdout()
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = channel.attach(options.socket, decode_command)
+    _prepare()
     try:
-        _serve(connection, options)
+        _serve(connection, _order(connection))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         sys.exit(0)
+
+
+def _prepare() -> None:
+    """Import what every rung needs, while the order may still be on its way."""
+    import edged.engine.pipeline
+    import edged.engine.schedule
+    import edged.models.check
+    import edged.models.store
+    import edged.provider  # noqa: F401
+    from edged.plugins import Plugins
+
+    Plugins.discover()
+
+
+def _order(connection: channel.Channel[Command]) -> Load:
+    """What to load. Raises EOFError when the daemon goes without saying so."""
+    received = connection.receive()
+    assert received is not None
+    command, _ = received
+    assert isinstance(command, Load)
+    return command
 
 
 def _trace(options: WorkerOptions) -> WorkerTrace | None:
@@ -438,14 +429,12 @@ def _trace(options: WorkerOptions) -> WorkerTrace | None:
     return WorkerTrace(options.trace, options.profile)
 
 
-def _serve(connection: channel.Channel[Command], options: argparse.Namespace) -> None:
-    rung = msgspec.json.decode(options.rung, type=Rung)
-    settings = msgspec.json.decode(options.options, type=WorkerOptions)
-    keep_to(settings.processors)
-    connection.send(Loading(f"loading {rung}"))
+def _serve(connection: channel.Channel[Command], order: Load) -> None:
+    keep_to(order.options.processors)
+    connection.send(Loading(f"loading {order.rung}"))
     try:
-        trace = _trace(settings)
-        engine = _Engine(rung, options.model, settings)
+        trace = _trace(order.options)
+        engine = _Engine(order.rung, Path(order.folder), order.options)
         if trace:
             trace.watch(engine, connection)
     except EdgedError as error:

@@ -20,7 +20,8 @@ from typing import IO
 import msgspec
 
 from edged.elsewhere import interpreter
-from edged.engine.process import Stillness, signal_name, worker_environment
+from edged.engine.launch import worker_environment
+from edged.engine.process import Stillness, signal_name
 from edged.errors import EdgedError
 from edged.parent import answer_only
 from edged.testing.check import Result

@@ -12,12 +12,14 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edged.errors import ConfigurationError, EdgedError
 from edged.sink import TranscriptSink
-from edged_mqtt import discovery, hermes
-from edged_mqtt.settings import Settings, read, read_password
+from edged_mqtt import hermes
+
+if TYPE_CHECKING:  # pydantic takes a tenth of a second, in every process that looks for plugins
+    from edged_mqtt.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ class MqttSink(TranscriptSink):
     needs_settings = True
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
+        from edged_mqtt.settings import read
+
         self._settings = read(settings)
         self._retained = _at_first(self._settings)
         """What the broker is to hold, by topic"""
@@ -202,6 +206,8 @@ class MqttSink(TranscriptSink):
 
 
 def _at_first(settings: Settings) -> dict[str, str]:
+    from edged_mqtt import discovery
+
     retained = {settings.topic("state"): "online", settings.topic("speaking"): OFF}
     if settings.discovery:
         for topic, configuration in discovery.entities(settings):
@@ -231,6 +237,8 @@ def _new_client(settings: Settings) -> Any:
         raise EdgedError(
             "MQTT needs paho-mqtt. Run: pip install 'edged[mqtt]'", code="missing_library"
         ) from error
+    from edged_mqtt.settings import read_password
+
     password = read_password(settings.password_file)
     # The same name each time: a broker that has not yet noticed the end of an earlier connection
     # says its last will before it takes this one, not after.

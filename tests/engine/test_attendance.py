@@ -12,10 +12,9 @@ import pytest
 from edged.engine.attendance import NONE, Attendance
 from edged.engine.patrol import Patrol
 from edged.engine.supervisor import Supervisor
-from edged.engine.worker import WorkerOptions
 from edged.hardware.root import Root
 from edged.hardware.uevents import Uevents, action
-from edged.messages import Rung
+from edged.messages import Rung, WorkerOptions
 from edged.profiles import GovernorProfile
 from tests.conftest import ROOT
 

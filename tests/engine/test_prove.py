@@ -10,8 +10,7 @@ import psutil
 import pytest
 
 from edged.engine.prove import Verdict, prove_apart
-from edged.engine.worker import WorkerOptions
-from edged.messages import Rung
+from edged.messages import Rung, WorkerOptions
 from edged.models.check import GATE_RATE
 from edged.models.inventory import store
 from tests import stranger

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from edged.engine.prove import prove
-from edged.engine.worker import WorkerOptions
 from edged.errors import AudioError, ModelError
-from edged.messages import Rung
+from edged.messages import Rung, WorkerOptions
 from edged.models.anatomy import graphs
 from edged.models.check import GATE_RATE
 from edged.models.derive import REPORT, Wish, counts

@@ -22,9 +22,8 @@ import pytest
 from edged import workers
 from edged.engine.process import Stillness, family
 from edged.engine.prove import prove
-from edged.engine.worker import WorkerOptions
 from edged.errors import EdgedError, ProviderError
-from edged.messages import Rung
+from edged.messages import Rung, WorkerOptions
 from edged.models.moonshine import Moonshine
 from edged.models.onnx11 import Onnx11
 from edged.models.store import ModelStore

@@ -146,7 +146,7 @@ def test_importing_the_plugins_imports_no_runtime() -> None:
         "import sys; from edged.plugins import Plugins;"
         "plugins = Plugins.discover();"
         "assert all('pip install' in p.error for p in plugins.all if p.error);"
-        "runtimes = ('onnxruntime', 'onnx', 'openvino', 'ai_edge_litert', 'soxr');"
+        "runtimes = ('onnxruntime', 'onnx', 'openvino', 'ai_edge_litert', 'soxr', 'pydantic');"
         "print([m for m in runtimes if m in sys.modules])"
     )
     done = subprocess.run(

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from edged.engine.prove import prove, prove_apart
-from edged.engine.worker import WorkerOptions
 from edged.errors import ProviderError
-from edged.messages import Rung
+from edged.messages import Rung, WorkerOptions
 from edged.models.flatgraph import FlatGraph
 from edged.provider import Device, SessionOptions, devices
 from edged_tflite.provider import CPU, LiteRt, placement
