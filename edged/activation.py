@@ -11,7 +11,6 @@ import socket
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from edged.config import is_loopback
 from edged.errors import ConfigurationError
 
 FIRST = 3
@@ -53,6 +52,8 @@ def local(sockets: Sockets) -> list[socket.socket]:
 def check_sockets(passed: Passed, host: str) -> None:
     """Refuse sockets that more machines reach than `server.host` allows, which decides whether a
     token is needed. Raises ConfigurationError."""
+    from edged.config import is_loopback  # takes longer than a start may wait for the sockets
+
     for name, sockets in passed.items():
         for sock in internet(sockets):
             address = sock.getsockname()[0]

@@ -90,14 +90,16 @@ def run(
         return _read_configuration(config, {k: v for k, v in flags.items() if v})
 
     async def serve() -> None:
+        from edged.activation import take_sockets
         from edged.engine.launch import launch
 
+        passed = take_sockets()  # before there is a child that would inherit them
         early = await launch()
         try:  # it imports what it needs while we import what we need
             from edged.run import run
 
             set_up(read().log.level)
-            await run(read, early)
+            await run(read, passed, early)
         finally:
             await early.dismiss()
 

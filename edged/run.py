@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from edged.activation import Passed, check_sockets, take_sockets
+from edged.activation import Passed, check_sockets
 from edged.config import Configuration, check_exposure, read_token
 from edged.daemon import Daemon, ensure_models
 from edged.engine import heap
@@ -29,10 +29,9 @@ TIDY_SECONDS = 60.0
 """Time between two looks for memory that nobody uses"""
 
 
-async def run(read: Callable[[], Configuration], early: Launched | None = None) -> None:
-    """Serve until a signal says stop, with the worker that was launched early. Raises EdgedError
-    when it cannot start."""
-    passed = take_sockets()
+async def run(read: Callable[[], Configuration], passed: Passed, early: Launched) -> None:
+    """Serve until a signal says stop, on the sockets that systemd passed and with the worker that
+    was launched early. Raises EdgedError when it cannot start."""
     configuration = read()
     check_exposure(configuration, read_token(configuration.server))
     check_sockets(passed, configuration.server.host)

@@ -60,7 +60,5 @@ async def launch(
 
 
 def worker_environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Few malloc arenas and no OpenMP pools: a worker's threads are its sessions'. The sockets that
-    systemd passes are the daemon's."""
-    kept = {name: value for name, value in inherited.items() if not name.startswith("LISTEN_")}
-    return {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", **kept, "PYTHONUNBUFFERED": "1"}
+    """Few malloc arenas and no OpenMP pools: a worker's threads are its sessions'."""
+    return {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", **inherited, "PYTHONUNBUFFERED": "1"}

@@ -14,7 +14,7 @@ from edged.messages import Event, Final
 from tests.client import silence
 from tests.engine.test_supervisor import RATE, engine
 
-ROUNDS = 6
+ROUNDS = 10
 GROWTH_MEGABYTES = 8.0
 LAG_SECONDS = 3.0
 BLOCK = RATE // 10

@@ -12,7 +12,7 @@ import pytest
 
 from edged.config import load
 from edged.daemon import make_supervisor
-from edged.engine.launch import Launched, launch, worker_environment
+from edged.engine.launch import Launched, launch
 from tests.conftest import TINY
 
 
@@ -73,7 +73,3 @@ def test_it_waits_with_what_every_rung_needs_and_nothing_else() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.split("\n") == ["[]", "[]", ""]
-
-
-def test_it_does_not_take_what_systemd_passes_to_the_daemon() -> None:
-    assert "LISTEN_FDS" not in worker_environment({"LISTEN_FDS": "1", "LISTEN_PID": "7"})
