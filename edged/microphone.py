@@ -292,20 +292,22 @@ class Microphone:
         ordered = self._ordered
         self._alive = time.monotonic()
         ours, theirs = channel.channel_pair()
-        with contextlib.ExitStack() as undone, theirs:
-            undone.enter_context(ours)
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "edged.audio.capture",
-                *self._arguments(theirs.fileno()),
-                pass_fds=[theirs.fileno(), self._stream.ring.fd],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
-            undone.pop_all()
+        try:
+            with theirs:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "edged.audio.capture",
+                    *self._arguments(theirs.fileno()),
+                    pass_fds=[theirs.fileno(), self._stream.ring.fd],
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,
+                    start_new_session=True,
+                )
+        except BaseException:
+            ours.close()
+            raise
         assert self._process.stderr is not None
         self._reader = asyncio.create_task(stderr.follow(self._process.stderr, self._said))
         self._channel = channel.AsyncChannel(ours, decode_capture_report, self._take, self._gone)

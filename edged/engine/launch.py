@@ -14,6 +14,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edged.channel import channel_pair
+
 
 @dataclass(frozen=True, slots=True)
 class Launched:
@@ -39,7 +41,7 @@ async def launch(
     python: str = sys.executable, environment: Mapping[str, str] = os.environ
 ) -> Launched:
     """Start one. Raises OSError when the system cannot."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = channel_pair()
     try:
         with theirs:
             process = await asyncio.create_subprocess_exec(

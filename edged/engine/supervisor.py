@@ -611,7 +611,8 @@ class Supervisor:
         self.starts += 1
         self.tried = time.monotonic()
         try:
-            folder, (early, self._early) = self._locate(rung), (self._early, None)
+            folder = self._locate(rung)
+            early, self._early = self._early, None
             return await WorkerProcess.start(rung, folder, self._options, self._take, early)
         finally:
             self._begun.set()
