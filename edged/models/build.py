@@ -8,7 +8,6 @@ what the float32 graphs write.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -32,7 +31,7 @@ from edged.models.check import (
     read_recording,
     write_clip,
 )
-from edged.models.sources import Source, SourceFiles, recordings
+from edged.models.sources import TOKENIZER, Source, SourceFiles, recordings
 from edged.models.store import (
     BUILD_VERSION,
     MANIFEST,
@@ -43,6 +42,8 @@ from edged.models.store import (
     read_model,
     written,
 )
+from edged.models.tokenizer import entries_of, packed
+from edged.models.vocabulary import trimmed
 from edged.models.work import work_name
 from edged.recognizer import Recognizer
 
@@ -113,8 +114,11 @@ class _Build:
 
         self._progress("reading weights", 0.0)
         weights = read_weights(self._files.encoder, self._files.decoder)
+        entries = entries_of(self._files.tokenizer.read_bytes())
+        if self._files.source.trimmed:
+            weights, entries = trimmed(weights, entries)
         self._keep()
-        text, gate = self._reference(weights)
+        text, gate = self._reference(weights, entries)
         self._save(weights, text, gate)
         self._progress("checking", 0.8)
         self._check(text, gate)
@@ -139,14 +143,16 @@ class _Build:
                 path.parent.mkdir(exist_ok=True)
                 os.link(self._before.path(name), path)
 
-    def _reference(self, weights: Weights) -> tuple[str, Mapping[str, str]]:
+    def _reference(
+        self, weights: Weights, entries: Sequence[bytes]
+    ) -> tuple[str, Mapping[str, str]]:
         """What float32 writes for the check clip, and for the gate's clips by file name. Leaves the
         clips, and float32's numbers for the first."""
         if not self._makes_reference:
             assert self._before is not None
             return self._before.check_text, self._before.gate
         self._progress("building fp32 onnx", 0.1)
-        shutil.copyfile(self._files.tokenizer, self._work / "tokenizer.bin")
+        (self._work / TOKENIZER).write_bytes(packed(entries))
         self._sizes[work_name(REFERENCE_PART)] = _save_part(weights, REFERENCE_PART, self._work)
         samples = read_recording(self._files.clip)[:_CHECK_SAMPLES]
         clip = write_clip(samples, self._work / CHECK_CLIP)
@@ -205,7 +211,7 @@ def _usable(target: Path, source: Source) -> Model | None:
         model.verify_files(name for name in model.files if part_of(name) is None)
     except ModelError:
         return None
-    is_whole = {"tokenizer.bin", CHECK_CLIP, REFERENCE} <= set(model.files)
+    is_whole = {TOKENIZER, CHECK_CLIP, REFERENCE} <= set(model.files)
     return model if is_whole and model.source == _origin(source) else None
 
 

@@ -42,6 +42,8 @@ class Source:
     """Seconds of audio that the other paddings may take together: a speaker waits for them"""
     finished: float
     """Least log-probability of the closing punctuation and the end for a finished sentence"""
+    trimmed: bool = True
+    """Whether tokens are left out that it was not taught to write (`models/vocabulary.py`)"""
     family: str = "moonshine"
     language: str = "en"
     licence: str = "MIT"
@@ -109,8 +111,8 @@ def find_source(source: Source, imported: Path) -> SourceFiles | None:
 def find_moonshine(folder: Path, said: Mapping[str, str]) -> SourceFiles | None:
     """Another Moonshine model than the default ones, in a folder of its own files.
 
-    It is decoded as base-en is: what its own audio wants is not known. Raises ModelError for a name
-    that is taken.
+    It is decoded as base-en is, and keeps all its tokens: what its own audio and language want is
+    not known. Raises ModelError for a name that is taken.
     """
     encoder, decoder, tokenizer = (folder / file for file in (ENCODER, DECODER, TOKENIZER))
     clips = [*sorted(folder.glob("test_wavs/*.wav")), *recordings()]
@@ -128,6 +130,7 @@ def find_moonshine(folder: Path, said: Mapping[str, str]) -> SourceFiles | None:
         version=digest[:12],
         language=said.get("language") or "und",
         licence=said.get("licence") or "unknown",
+        trimmed=False,
     )
     return SourceFiles(source, encoder, decoder, tokenizer, clips[0])
 

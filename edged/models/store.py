@@ -58,7 +58,7 @@ COMPUTED = ("fp32", "bf16", "fp16", "int8", "int4")
 """What a rung can compute in"""
 DERIVED = "quantized_from"
 """The manifest's key that tells what `edged models quantize` made, and of which model"""
-BUILD_VERSION = 7
+BUILD_VERSION = 8
 """Raised whenever `edged models build` would write other files from the same source."""
 
 

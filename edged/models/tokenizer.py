@@ -13,7 +13,7 @@ _BYTE_TOKEN = re.compile(rb"<0x([0-9A-F]{2})>")
 _WORD_START = "\u2581"  # SentencePiece's mark for "a space stands here"
 
 
-def _entries(data: bytes) -> list[bytes]:
+def entries_of(data: bytes) -> list[bytes]:
     """Split the length-prefixed byte strings; a length byte of 128 or more takes a second byte."""
     entries: list[bytes] = []
     position = 0
@@ -28,6 +28,16 @@ def _entries(data: bytes) -> list[bytes]:
     return entries
 
 
+def packed(entries: Iterable[bytes]) -> bytes:
+    """The file of which these are the entries."""
+    return b"".join(_length(entry) + entry for entry in entries)
+
+
+def _length(entry: bytes) -> bytes:
+    size = len(entry)
+    return bytes([size]) if size < 128 else bytes([size % 128 + 128, size // 128])
+
+
 def _as_bytes(entry: bytes) -> bytes:
     match = _BYTE_TOKEN.fullmatch(entry)
     return bytes([int(match.group(1), 16)]) if match else entry
@@ -37,7 +47,7 @@ class Tokenizer:
     """The vocabulary of one model."""
 
     def __init__(self, path: Path) -> None:
-        self._tokens = [_as_bytes(entry) for entry in _entries(path.read_bytes())]
+        self._tokens = [_as_bytes(entry) for entry in entries_of(path.read_bytes())]
 
     def __len__(self) -> int:
         return len(self._tokens)

@@ -2,11 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from edged.models.inventory import store
-from edged.models.tokenizer import Tokenizer
-from tests.conftest import BASE, TINY
+from edged.models.tokenizer import Tokenizer, entries_of, packed
 
 
 def write(folder: Path, entries: list[bytes]) -> Path:
@@ -36,8 +32,8 @@ def test_half_a_character_is_marked_not_fatal(tmp_path: Path) -> None:
     assert tokenizer.text([3]) == "\ufffd"
 
 
-@pytest.mark.parametrize("model", [TINY, BASE])
-def test_the_default_models_vocabularies_are_whole(model: str) -> None:
-    tokenizer = Tokenizer(store().get(model).path("tokenizer.bin"))
-    assert len(tokenizer) in {32000, 32768}
-    assert tokenizer.text([32768 - 1]) in {"", tokenizer.text([len(tokenizer) - 1])}
+def test_a_file_is_packed_as_it_was(tmp_path: Path) -> None:
+    entries = [b"", b"<s>", b"x" * 127, b"y" * 128, b"z" * 300]
+    data = write(tmp_path, entries).read_bytes()
+    assert entries_of(data) == entries
+    assert packed(entries) == data
