@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from edged import __version__
 from edged.cli import app
+from edged.cli.commands import OURS, Commands
 from edged.config import Configuration
 
 FILES = {
@@ -57,7 +58,8 @@ def terms(heading: str, entries: dict[str, str]) -> Iterator[str]:
 
 def commands(command: Any, context: Any) -> Iterator[tuple[Any, Any]]:
     """Every command below this one, with its context; groups only where they do something."""
-    for name, found in command.commands.items():
+    for name in OURS if isinstance(command, Commands) else command.commands:
+        found = command.get_command(context, name)
         inner = typer.Context(found, info_name=name, parent=context)
         if not hasattr(found, "commands") or found.invoke_without_command:
             yield found, inner

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from edged import __version__
+from edged import __version__, cli
+from edged.cli.commands import OURS
 from edged.engine.probe import ProbeReport
 from tests.client import silence
 from tests.conftest import BASE, MACHINES, TINY
@@ -144,6 +145,24 @@ def test_help_is_there_for_every_command(edged: Edged) -> None:
     ):
         assert command in done.stdout
     assert edged().returncode in {0, 2}
+
+
+def test_every_module_is_a_command_or_shared_by_them() -> None:
+    modules = {path.stem for path in Path(cli.__file__).parent.glob("*.py")}
+    assert modules == {*OURS, "__init__", "commands", "options", "output"}
+
+
+def test_a_command_reads_itself_alone() -> None:
+    """`edged run` is not kept waiting by the others."""
+    code = """
+import sys
+from edged.cli import app, commands
+from typer.testing import CliRunner
+assert CliRunner().invoke(app, ["run", "--help"]).exit_code == 0
+print(*{f"edged.cli.{name}" for name in commands.OURS}.intersection(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["edged.cli.run"]
 
 
 def test_completion_works() -> None:

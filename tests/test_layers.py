@@ -26,10 +26,14 @@ MAY_IMPORT = {
     "bench": {"bench", "client", "engine", "models", "audio", "hardware"},
     "client": {"client"},
     "recorder": {"recorder", "engine"},
-    "doctor": {"doctor", "daemon", "engine", "audio", "models", "hardware", "client"},
+    "doctor": {"doctor", "engine", "audio", "models", "hardware", "client"},
     "trace": {"trace", "engine", "audio", "models", "client", "hub"},
-    "testing": {
-        *("testing", "api", "cli", "daemon", "engine", "audio", "models"),
+    "testing": {"testing", "api", "cli", "engine", "audio", "models"},
+    "cli": {
+        *("cli", "audio", "bench", "client", "doctor", "engine", "hardware", "models", "profiles"),
+        *("recorder", "testing", "trace", "run", "offline", "captions", "demonstration"),
+        *("skeleton", "inspection", "model_tables", "probe_table", "replay", "replay_table"),
+        "report",
     },
     "api": {
         *("api", "daemon", "engine", "audio", "models", "hardware"),

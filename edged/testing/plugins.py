@@ -239,11 +239,9 @@ def explains_its_commands(plugin: Plugin) -> None:
     """`edged NAME --help` says what its commands do, and NAME is no command of edged's."""
     from typer.testing import CliRunner
 
-    from edged.cli import app
+    from edged.cli.commands import OURS
 
-    ours = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
-    ours |= {group.name for group in app.registered_groups if group.name}
-    require(plugin.name not in ours, f"edged {plugin.name} is one of edged's")
+    require(plugin.name not in OURS, f"edged {plugin.name} is one of edged's")
     for commands in plugin.supplies["edged_cli_commands"]:
         result = CliRunner().invoke(commands, ["--help"])
         require(result.exit_code == 0, f"--help left with {result.exit_code}: {result.output}")
