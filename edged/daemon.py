@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,11 @@ import msgspec
 from edged import mute, paths, profiles
 from edged.config import Configuration, RecorderSection, check_exposure, read_token
 from edged.engine import choose
+from edged.engine.assembly import admission, ladder, make_supervisor
 from edged.engine.launch import Launched
 from edged.engine.patrol import Patrol
 from edged.engine.stream import Listener, Stream
-from edged.engine.supervisor import Admit, Supervisor
-from edged.engine.verdicts import Verdicts
-from edged.engine.witness import Witness
-from edged.errors import EdgedError, EngineError, ModelError
+from edged.errors import EdgedError, EngineError
 from edged.hub import Hub
 from edged.log import fields, get_logger, set_up
 from edged.messages import (
@@ -36,16 +33,12 @@ from edged.messages import (
     Message,
     MicrophoneChanged,
     Mute,
-    Ready,
-    Rung,
     Turns,
 )
 from edged.meters import Meters
 from edged.microphone import Microphone, MicrophoneState, SourceOptions
-from edged.models.inventory import imported_sources, store
-from edged.models.sources import SOURCES, find_source, source_named
-from edged.models.store import buildable, stored_as
-from edged.notify import more_time, notify, reloading
+from edged.models.inventory import store
+from edged.notify import notify, reloading
 from edged.plugins import Plugins
 from edged.recognizer import SAMPLE_RATE
 from edged.sinks import Sinks
@@ -70,8 +63,6 @@ class Origin:
 
 FINISH_SECONDS = 10.0
 """Longest wait, when stopping, for the finals of what was said"""
-BUILD_SECONDS = 1800.0
-"""What systemd is asked for while a model is built: a small board takes its time"""
 MICROPHONE = "microphone"
 """The name of the microphone's stream"""
 
@@ -251,7 +242,7 @@ class Daemon:
         if new.microphone != old.microphone:
             await self._change_microphone()
         if new.engine != old.engine or new.provider_options() != old.provider_options():
-            await self.supervisor.replace(rungs, options, _admission(new))
+            await self.supervisor.replace(rungs, options, admission(new))
         fixed = [
             name
             for name in ("host", "port", "unix_socket", "max_message_bytes")
@@ -535,57 +526,6 @@ class Daemon:
         return reasons
 
 
-def ladder(configuration: Configuration) -> list[Rung]:
-    """The rungs that the configuration allows. Raises ModelError when there is none."""
-    verdicts = Verdicts(options=configuration.provider_options())
-    rungs = choose.ladder_here(configuration.engine, verdicts)
-    if not rungs:
-        raise _nothing_to_run(verdicts, configuration.engine.model)
-    return rungs
-
-
-def _nothing_to_run(verdicts: Verdicts, wanted: str) -> ModelError:
-    refused = next((verdict for verdict in verdicts.remembered() if not verdict.ok), None)
-    if refused:
-        return ModelError(
-            f"All that is built was refused here; {refused.rung}: {refused.reason}. "
-            "Once that is mended, run: edged probe --fresh",
-            code="nothing_proven",
-        )
-    if wanted in store().names():
-        return ModelError(
-            f"{wanted} is there in {', '.join(store().get(wanted).precisions)}, but not for the "
-            "provider, device and precision that the configuration names",
-            code="model_missing",
-        )
-    return ModelError(
-        f"No model is built in {store().folder}. Run: edged models build",
-        path=store().folder,
-        code="model_missing",
-    )
-
-
-def make_supervisor(
-    configuration: Configuration,
-    on_change: Callable[[EngineState], None] = lambda _state: None,
-    witness: Witness | None = None,
-    early: Launched | None = None,
-) -> Supervisor:
-    """An engine as configured. Raises ModelError."""
-    models = store()
-    return Supervisor(
-        ladder(configuration),
-        lambda rung: models.place(rung.model),
-        choose.worker_options(configuration),
-        admit=_admission(configuration),
-        fits=lambda rung: choose.fits(_bytes(rung)),
-        mend=_mend,
-        on_change=on_change,
-        witness=witness,
-        early=early,
-    )
-
-
 def _recorder(section: RecorderSection) -> Recorder | None:
     if not section.enabled:
         return None
@@ -593,84 +533,3 @@ def _recorder(section: RecorderSection) -> Recorder | None:
     from edged.recorder.tape import recordings
 
     return Recorder(recordings(section), section.max_bytes, section.max_hours * 3600)
-
-
-def _admission(configuration: Configuration) -> Admit | None:
-    """`auto` leaves a rung that has no room to spare; a model by name is taken as it is."""
-    return _lacks_room if configuration.engine.model == choose.AUTO else None
-
-
-def _lacks_room(ready: Ready) -> str | None:
-    return choose.too_slow(ready, profiles.matching().engine.room_to_spare)
-
-
-def _bytes(rung: Rung) -> int:
-    """Size of a rung's files; 0 where it cannot be known."""
-    try:
-        model = store().get(rung.model)
-    except ModelError:
-        return 0
-    names = model.files_for(rung.precision, _endings(rung.provider, rung.device))
-    return sum(model.files[name]["bytes"] for name in names)
-
-
-def _endings(provider: str, device: str) -> frozenset[str]:
-    """Of the files that a provider opens on a device, or the default one."""
-    plugins = Plugins.discover()
-    return plugins.formats(provider, device) or plugins.formats(*choose.DEFAULT[:2])
-
-
-async def _mend(rung: Rung) -> bool:
-    """Build a rung's broken model again, if what it is built from is there."""
-    try:
-        if not find_source(source_named(rung.model), imported_sources()):
-            return False
-        await build_apart(
-            rung.model, stored_as(rung.precision), _endings(rung.provider, rung.device)
-        )
-    except (ModelError, OSError) as error:
-        log.error("%s", error)
-        return False
-    return True
-
-
-async def ensure_models(configuration: Configuration) -> None:
-    """Build the models that are asked for and can be built but are not. Raises ModelError."""
-    built = store().built()
-    endings = _endings(configuration.engine.provider, configuration.engine.device)
-    wanted = configuration.engine.model
-    precision = configuration.engine.precision
-    if precision == choose.AUTO:
-        precision = choose.DEFAULT[-1]
-    precision = stored_as(precision)
-    for source in SOURCES:
-        if wanted not in {choose.AUTO, source.name}:
-            continue
-        if source.name in built and precision in built[source.name].precisions_for(endings):
-            continue
-        if find_source(source, imported_sources()):
-            await build_apart(source.name, precision, endings)
-
-
-async def build_apart(name: str, precision: str, endings: Collection[str]) -> None:
-    """Build a model in a process of its own: the daemon imports no runtime."""
-    log.info("building %s, once", name, extra=fields("model_builds", model=name))
-    notify(f"STATUS=building {name}, once")
-    more_time(BUILD_SECONDS)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "edged",
-        "models",
-        "build",
-        name,
-        "--precision",
-        precision,
-        *(f"--format={kind}" for kind in buildable(endings)),
-        "--quiet",
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, errors = await process.communicate()
-    if process.returncode:
-        lines = errors.decode("utf-8", "replace").strip().splitlines()
-        raise ModelError(lines[-1] if lines else f"{name} cannot be built")

@@ -11,7 +11,8 @@ import numpy as np
 
 from edged.audio.files import duration, open_recording
 from edged.config import Configuration
-from edged.daemon import ensure_models, make_supervisor
+from edged.engine.assembly import make_supervisor
+from edged.engine.building import ensure_models
 from edged.engine.choose import AUTO
 from edged.engine.supervisor import Supervisor
 from edged.engine.transcribe import transcribe

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from edged.activation import Passed, check_sockets
 from edged.config import Configuration, check_exposure, read_token
-from edged.daemon import Daemon, ensure_models
+from edged.daemon import Daemon
 from edged.engine import heap
+from edged.engine.building import ensure_models
 from edged.engine.launch import Launched
 from edged.errors import EdgedError, ModelError
 from edged.log import fields, get_logger

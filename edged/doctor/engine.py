@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from edged import __version__
-from edged.daemon import ladder
 from edged.doctor.finding import Finding, fail, ok, skipped, warn
 from edged.doctor.patient import Patient
 from edged.doctor.permissions import PERMISSION
+from edged.engine.assembly import ladder
 from edged.engine.probe import HARMLESS, ProbeReport, installed, last_report
 from edged.errors import EdgedError, ModelError
 from edged.hardware.explain import explain

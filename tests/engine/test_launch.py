@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edged.config import load
-from edged.daemon import make_supervisor
+from edged.engine.assembly import make_supervisor
 from edged.engine.launch import Launched, launch
 from tests.conftest import TINY
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from edged.config import load
-from edged.daemon import make_supervisor
 from edged.engine import governor, ladder
+from edged.engine.assembly import make_supervisor
 from edged.engine.patrol import Patrol
 from edged.engine.supervisor import SAME_TEXTS, Supervisor
 from edged.hardware.root import Root

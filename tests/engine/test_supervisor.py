@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edged.config import load
-from edged.daemon import make_supervisor
+from edged.engine.assembly import make_supervisor
 from edged.engine.ladder import Ladder
 from edged.engine.supervisor import Supervisor
 from edged.messages import EngineState, Error, Event, Final, Gap, SpeechStarted
