@@ -53,11 +53,18 @@ def families(daemon: DaemonProcess) -> dict[str, Metric]:
 
 def value(daemon: DaemonProcess, name: str, **labels: str) -> float:
     """A sample's value; 0 where it does not exist yet."""
-    for family in families(daemon).values():
-        for sample in family.samples:
-            if sample.name == name and labels.items() <= sample.labels.items():
-                return sample.value
-    return 0.0
+    return values(daemon, name, **labels)[0]
+
+
+def values(daemon: DaemonProcess, *names: str, **labels: str) -> list[float]:
+    """Those of several samples at the same moment."""
+    found = {
+        sample.name: sample.value
+        for family in families(daemon).values()
+        for sample in reversed(family.samples)  # the first that has the labels
+        if labels.items() <= sample.labels.items()
+    }
+    return [found.get(name, 0.0) for name in names]
 
 
 def quiet(daemon: DaemonProcess) -> None:
@@ -97,10 +104,10 @@ def test_what_is_heard_is_counted(spoken: DaemonProcess, speech: np.ndarray) -> 
 def test_the_worker_s_work_is_told(spoken: DaemonProcess, speech: np.ndarray) -> None:
     recognize(spoken.url, speech[: 8 * RATE])
     spoken.wait(lambda: value(spoken, "edged_audio_seconds_total") >= 8)
-    busy, detecting = (value(spoken, f"edged_{name}_seconds_total") for name in ("busy", "vad"))
-    audio = value(spoken, "edged_audio_seconds_total")
+    names = ("edged_busy_seconds_total", "edged_vad_seconds_total", "edged_audio_seconds_total")
+    busy, detecting, audio, factor = values(spoken, *names, "edged_real_time_factor")
     assert 0 < detecting < busy < audio
-    assert value(spoken, "edged_real_time_factor") == pytest.approx(busy / audio, rel=0.2)
+    assert factor == pytest.approx(busy / audio, rel=0.2)
 
 
 def test_memory_and_processor_are_told_by_role(spoken: DaemonProcess) -> None:
